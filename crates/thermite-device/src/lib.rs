@@ -1,0 +1,1 @@
+//! The device trait of Thermite and its devices.

@@ -1,0 +1,1 @@
+//! Tokenizer, KV cache, sampling and generation.
