@@ -1,1 +1,24 @@
 //! The device trait of Thermite and its devices.
+//!
+//! A [`Device`] runs the kernels of the reference, one method each, under the kernel's own name and with its
+//! buffers in the kernel's order. On top of them stand the [boxes](crate::boxes) of the data-flow diagram
+//! (attention block, MLP block, head): their default bodies *are* the diagram, written in primitive kernels,
+//! and a device overrides a box where it has something faster.
+//!
+//! - [`cpu::Cpu`]: native Rust kernels, portable and AVX2, on a thread pool of their own.
+//! - [`trace::Trace`]: records names and shapes and runs nothing; the diagram is printed from it.
+
+pub mod batch;
+pub mod boxes;
+pub mod cpu;
+mod device;
+mod error;
+pub mod trace;
+
+pub use batch::{Batch, Outputs, Span, Step};
+pub use boxes::{
+    Activation, ActivationShape, Activations, AttentionKind, AttentionShape, AttentionWeights,
+    Expand, Linear, MlpWeights, Norm,
+};
+pub use device::{Device, Dtype, HeadRows, KvLayer, KvShape, Layout, MatrixView};
+pub use error::{Error, Result};

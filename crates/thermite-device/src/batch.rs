@@ -1,0 +1,225 @@
+//! A ragged batch: rows of several sequences, each with its position and its place in the KV cache.
+
+use crate::{Device, Dtype, Error, Result};
+
+/// Consecutive rows of a batch that are consecutive tokens of one sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First row in the batch.
+    pub first_row: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Position in the sequence of the first row.
+    pub start: usize,
+    /// Where the sequence's blocks begin in [`Batch::block_tables`].
+    pub table: usize,
+}
+
+impl Span {
+    /// Tokens of the sequence once this span is in the cache.
+    #[must_use]
+    pub const fn context(&self) -> usize {
+        self.start + self.rows
+    }
+}
+
+/// Which rows of a span want logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outputs {
+    /// None: a chunk of a prompt that goes on.
+    None,
+    /// The last row: what follows the span.
+    Last,
+    /// Every row: scoring.
+    All,
+}
+
+/// What one forward pass computes: `n` rows, and the rows whose logits are wanted. Prefill in chunks and decode
+/// are the same thing with other row counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Token id of each row.
+    pub tokens: Vec<i32>,
+    /// Position of each row in its sequence.
+    pub positions: Vec<i32>,
+    /// Where each row's key and value go: block * block_size + offset.
+    pub slots: Vec<i32>,
+    /// The sequences.
+    pub spans: Vec<Span>,
+    /// The blocks of each span's sequence, one table after another.
+    pub block_tables: Vec<i32>,
+    /// Rows whose logits are wanted.
+    pub outputs: Vec<i32>,
+}
+
+impl Batch {
+    /// Rows.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.tokens.clear();
+        self.positions.clear();
+        self.slots.clear();
+        self.spans.clear();
+        self.block_tables.clear();
+        self.outputs.clear();
+    }
+
+    /// Adds the tokens of one sequence from position `start` on. `blocks` are the sequence's cache blocks from
+    /// its beginning; they must hold `start + tokens.len()` tokens.
+    ///
+    /// # Errors
+    /// If the blocks are too few, or an id or slot passes `i32`.
+    pub fn push(
+        &mut self,
+        tokens: &[u32],
+        start: usize,
+        blocks: &[i32],
+        block_size: usize,
+        outputs: Outputs,
+    ) -> Result<()> {
+        let context = start + tokens.len();
+        if blocks.len() * block_size < context {
+            return Err(Error::shape(
+                "batch",
+                "tokens that the sequence's blocks hold",
+                blocks.len() * block_size,
+                format!("at least {context}"),
+            ));
+        }
+        let first_row = self.rows();
+        for (i, &token) in tokens.iter().enumerate() {
+            let position = start + i;
+            let slot = i64::from(blocks[position / block_size]) * block_size as i64
+                + (position % block_size) as i64;
+            self.tokens.push(index("token id", i64::from(token))?);
+            self.positions.push(index("position", position as i64)?);
+            self.slots.push(index("slot", slot)?);
+        }
+        let table = self.block_tables.len();
+        self.block_tables
+            .extend_from_slice(&blocks[..context.div_ceil(block_size)]);
+        self.spans.push(Span {
+            first_row,
+            rows: tokens.len(),
+            start,
+            table,
+        });
+        let end = self.rows();
+        let wanted = match outputs {
+            Outputs::None => end..end,
+            Outputs::Last => end.saturating_sub(1).max(first_row)..end,
+            Outputs::All => first_row..end,
+        };
+        self.outputs.extend(wanted.map(|row| row as i32));
+        Ok(())
+    }
+}
+
+fn index(what: &'static str, value: i64) -> Result<i32> {
+    i32::try_from(value).map_err(|_| Error::shape("batch", what, value, "below 2^31"))
+}
+
+/// A [`Batch`] in device memory. The buffers grow to the largest batch seen and are then reused.
+#[derive(Debug)]
+pub struct Step<D: Device> {
+    /// The host's copy, for the shapes.
+    pub batch: Batch,
+    /// Token ids, `i32 [n]`.
+    pub tokens: D::Buffer,
+    /// Positions, `i32 [n]`.
+    pub positions: D::Buffer,
+    /// Cache slots, `i32 [n]`.
+    pub slots: D::Buffer,
+    /// All block tables, `i32`.
+    pub block_tables: D::Buffer,
+    /// Rows whose logits are wanted, `i32 [m]`.
+    pub outputs: D::Buffer,
+    capacity: [usize; 5],
+}
+
+impl<D: Device> Step<D> {
+    /// An empty step.
+    pub fn new(device: &D) -> Result<Self> {
+        let empty = || device.alloc(Dtype::I32, 1);
+        Ok(Self {
+            batch: Batch::default(),
+            tokens: empty()?,
+            positions: empty()?,
+            slots: empty()?,
+            block_tables: empty()?,
+            outputs: empty()?,
+            capacity: [1; 5],
+        })
+    }
+
+    /// Takes over `batch` and copies it to the device.
+    pub fn load(&mut self, device: &D, batch: &Batch) -> Result<()> {
+        self.batch.clone_from(batch);
+        let pairs: [(&mut D::Buffer, &[i32]); 5] = [
+            (&mut self.tokens, &batch.tokens),
+            (&mut self.positions, &batch.positions),
+            (&mut self.slots, &batch.slots),
+            (&mut self.block_tables, &batch.block_tables),
+            (&mut self.outputs, &batch.outputs),
+        ];
+        for ((buffer, data), capacity) in pairs.into_iter().zip(&mut self.capacity) {
+            if data.len() > *capacity {
+                *capacity = data.len().next_power_of_two();
+                *buffer = device.alloc(Dtype::I32, *capacity)?;
+            }
+            device.write_i32(buffer, data)?;
+        }
+        Ok(())
+    }
+
+    /// Rows.
+    #[must_use]
+    pub const fn rows(&self) -> usize {
+        self.batch.rows()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_know_their_place() {
+        let mut batch = Batch::default();
+        batch
+            .push(&[7, 8, 9], 15, &[4, 2], 16, Outputs::Last)
+            .unwrap();
+        batch.push(&[1], 0, &[3], 16, Outputs::All).unwrap();
+        batch.push(&[5, 5], 1, &[0], 16, Outputs::None).unwrap();
+        assert_eq!(batch.positions, [15, 16, 17, 0, 1, 2]);
+        assert_eq!(batch.slots, [4 * 16 + 15, 2 * 16, 2 * 16 + 1, 48, 1, 2]);
+        assert_eq!(batch.block_tables, [4, 2, 3, 0]);
+        assert_eq!(batch.outputs, [2, 3]);
+        assert_eq!(
+            batch.spans[1],
+            Span {
+                first_row: 3,
+                rows: 1,
+                start: 0,
+                table: 2
+            }
+        );
+    }
+
+    #[test]
+    fn too_few_blocks_are_an_error() {
+        let mut batch = Batch::default();
+        let error = batch
+            .push(&[1, 2], 15, &[0], 16, Outputs::Last)
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("16, must be at least 17"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! The boxes of the data-flow diagram, written in primitive kernels: the default bodies of [`Device`]'s boxes,
+//! and what every override is tested against.
+
+use crate::{Device, Dtype, HeadRows, KvLayer, Result, Step};
+
+/// Weights of a linear layer, with its bias where it has one.
+#[derive(Debug)]
+pub struct Linear<D: Device> {
+    /// `[outputs, inputs]`.
+    pub weight: D::Matrix,
+    /// `[outputs]`, and how many that is.
+    pub bias: Option<(D::Buffer, usize)>,
+}
+
+/// A norm over the channels, with its weights.
+#[derive(Debug)]
+pub enum Norm<D: Device> {
+    /// LayerNorm: scale and shift, `[c]` each.
+    Layer {
+        /// Scale.
+        gamma: D::Buffer,
+        /// Shift.
+        beta: D::Buffer,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// RMSNorm: scale, `[c]`.
+    Rms {
+        /// Scale.
+        gamma: D::Buffer,
+        /// Added to the mean square.
+        eps: f32,
+    },
+}
+
+/// An elementwise activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// GELU by its tanh approximation.
+    Gelu,
+    /// SiLU.
+    Silu,
+    /// ReLU.
+    Relu,
+    /// Sigmoid.
+    Sigmoid,
+}
+
+/// The first half of an MLP: from `n_embd` to the hidden width, with the activation.
+#[derive(Debug)]
+pub enum Expand<D: Device> {
+    /// `activation(up(x))`: GPT-2.
+    Plain {
+        /// Up projection.
+        up: Linear<D>,
+        /// Activation.
+        activation: Activation,
+    },
+    /// `silu(gate(x)) * up(x)`: LLaMA.
+    SwiGlu {
+        /// Gate projection.
+        gate: Linear<D>,
+        /// Up projection.
+        up: Linear<D>,
+    },
+}
+
+/// Weights of the attention block.
+#[derive(Debug)]
+pub struct AttentionWeights<D: Device> {
+    /// Norm before the projection.
+    pub norm: Norm<D>,
+    /// Query, key and value projection, stacked in that order.
+    pub qkv: Linear<D>,
+    /// Output projection.
+    pub proj: Linear<D>,
+}
+
+/// Weights of the MLP block.
+#[derive(Debug)]
+pub struct MlpWeights<D: Device> {
+    /// Norm before the projection.
+    pub norm: Norm<D>,
+    /// Up, and its activation.
+    pub expand: Expand<D>,
+    /// Down.
+    pub down: Linear<D>,
+}
+
+/// Which attention kernel serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AttentionKind {
+    /// Scores, softmax and mix as three kernels, with a matrix of scores.
+    Naive,
+    /// One pass over the keys with a running softmax.
+    Flash,
+    /// Naive up to [`AttentionKind::NAIVE_MAX`] tokens of context, flash above.
+    #[default]
+    Auto,
+}
+
+impl AttentionKind {
+    /// The longest context for which `Auto` takes the naive kernels (the reference's table).
+    pub const NAIVE_MAX: usize = 512;
+
+    /// Whether a context of `t` tokens takes the flash kernel.
+    #[must_use]
+    pub const fn is_flash(self, t: usize) -> bool {
+        match self {
+            Self::Naive => false,
+            Self::Flash => true,
+            Self::Auto => t > Self::NAIVE_MAX,
+        }
+    }
+}
+
+/// The heads of an attention layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub n_head: usize,
+    /// Key and value heads; `n_head` is a multiple.
+    pub n_kv_head: usize,
+    /// Channels a head.
+    pub head_dim: usize,
+    /// Which kernel.
+    pub kind: AttentionKind,
+}
+
+impl AttentionShape {
+    /// Width of a fused row of queries, keys and values.
+    #[must_use]
+    pub const fn qkv_width(&self) -> usize {
+        (self.n_head + 2 * self.n_kv_head) * self.head_dim
+    }
+}
+
+/// The widths that decide how large the activations are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ActivationShape {
+    /// Rows of the largest batch.
+    pub rows: usize,
+    /// Rows of the largest batch that want logits.
+    pub outputs: usize,
+    /// Channels of the residual stream.
+    pub n_embd: usize,
+    /// Heads.
+    pub attention: AttentionShape,
+    /// Channels inside the MLP.
+    pub n_inner: usize,
+    /// Vocabulary.
+    pub n_vocab: usize,
+}
+
+/// What flows between the kernels of one forward pass.
+#[derive(Debug)]
+pub struct Activations<D: Device> {
+    /// The widths.
+    pub shape: ActivationShape,
+    /// The residual stream `[n, n_embd]`.
+    pub residual: D::Buffer,
+    /// A normed copy `[n, n_embd]`.
+    pub normed: D::Buffer,
+    /// Queries, keys and values `[n, qkv_width]`.
+    pub qkv: D::Buffer,
+    /// Attention's output, heads side by side `[n, n_head * head_dim]`.
+    pub attn: D::Buffer,
+    /// A block's output on its way to the residual `[n, n_embd]`.
+    pub branch: D::Buffer,
+    /// Before the activation `[n, n_inner]`.
+    pub up: D::Buffer,
+    /// The gate of a gated MLP `[n, n_inner]`; empty otherwise.
+    pub gate: D::Buffer,
+    /// After the activation `[n, n_inner]`.
+    pub act: D::Buffer,
+    /// The residual rows that want logits `[m, n_embd]`.
+    pub rows: D::Buffer,
+    /// Logits `[m, n_vocab]`.
+    pub logits: D::Buffer,
+    /// What attention by heads needs; grown on first use.
+    heads: Option<Heads<D>>,
+}
+
+/// Head-major copies for the primitive attention kernels.
+#[derive(Debug)]
+struct Heads<D: Device> {
+    capacity: (usize, usize),
+    q: D::Buffer,
+    k: D::Buffer,
+    v: D::Buffer,
+    out: D::Buffer,
+    att: D::Buffer,
+}
+
+impl<D: Device> Activations<D> {
+    /// Buffers for batches up to `shape`; `gated` where the MLP has a gate.
+    pub fn new(device: &D, shape: ActivationShape, gated: bool) -> Result<Self> {
+        let alloc = |rows: usize, width: usize| device.alloc(Dtype::F32, rows * width);
+        let ActivationShape {
+            rows,
+            outputs,
+            n_embd,
+            attention,
+            n_inner,
+            n_vocab,
+        } = shape;
+        Ok(Self {
+            shape,
+            residual: alloc(rows, n_embd)?,
+            normed: alloc(rows, n_embd)?,
+            qkv: alloc(rows, attention.qkv_width())?,
+            attn: alloc(rows, attention.n_head * attention.head_dim)?,
+            branch: alloc(rows, n_embd)?,
+            up: alloc(rows, n_inner)?,
+            gate: alloc(if gated { rows } else { 0 }, n_inner)?,
+            act: alloc(rows, n_inner)?,
+            rows: alloc(outputs, n_embd)?,
+            logits: alloc(outputs, n_vocab)?,
+            heads: None,
+        })
+    }
+}
+
+impl<D: Device> Heads<D> {
+    /// Buffers for `t` tokens, with a score matrix of `scores` values.
+    fn new(device: &D, tensor: usize, scores: usize) -> Result<Self> {
+        let alloc = |len| device.alloc(Dtype::F32, len);
+        Ok(Self {
+            capacity: (tensor, scores),
+            q: alloc(tensor)?,
+            k: alloc(tensor)?,
+            v: alloc(tensor)?,
+            out: alloc(tensor)?,
+            att: alloc(scores)?,
+        })
+    }
+}
+
+/// `out = norm(x)`.
+fn norm<D: Device>(
+    d: &D,
+    norm: &Norm<D>,
+    x: &D::Buffer,
+    out: &mut D::Buffer,
+    n: usize,
+    c: usize,
+) -> Result<()> {
+    match norm {
+        Norm::Layer { gamma, beta, eps } => {
+            d.layernorm_forward(x, gamma, beta, out, None, None, n, c, *eps)
+        }
+        Norm::Rms { gamma, eps } => d.rmsnorm_forward(x, gamma, out, n, c, *eps),
+    }
+}
+
+/// `residual += x; out = norm(residual)`.
+fn residual_norm<D: Device>(
+    d: &D,
+    norm: &Norm<D>,
+    residual: &mut D::Buffer,
+    x: &D::Buffer,
+    out: &mut D::Buffer,
+    n: usize,
+    c: usize,
+) -> Result<()> {
+    match norm {
+        Norm::Layer { gamma, beta, eps } => {
+            d.residual_layernorm(residual, x, gamma, beta, out, n, c, *eps)
+        }
+        Norm::Rms { gamma, eps } => d.residual_rmsnorm(residual, x, gamma, out, n, c, *eps),
+    }
+}
+
+/// [`Device::linear`] in primitive kernels.
+pub fn linear<D: Device>(
+    d: &D,
+    x: &D::Buffer,
+    linear: &Linear<D>,
+    out: &mut D::Buffer,
+    n: usize,
+) -> Result<()> {
+    d.matmul(x, &linear.weight, out, n)?;
+    match &linear.bias {
+        Some((bias, c)) => d.bias_add(out, bias, n, *c),
+        None => Ok(()),
+    }
+}
+
+/// [`Device::attention`] in primitive kernels: sequence by sequence, over contiguous copies of its cache.
+///
+/// The reference's kernels are square, so a sequence that goes on has its earlier queries filled with zeros, and
+/// their results dropped: plain, and what the fast paths are held against.
+pub fn attention<D: Device>(
+    d: &D,
+    acts: &mut Activations<D>,
+    cache: &mut KvLayer<D>,
+    step: &Step<D>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let (nh, hs) = (shape.n_head, shape.head_dim);
+    d.cache_write(&acts.qkv, &step.slots, cache, step.rows(), nh)?;
+
+    let contexts = || step.batch.spans.iter().map(|span| span.context());
+    let longest = contexts().max().unwrap_or(0);
+    let naive = contexts()
+        .filter(|&t| !shape.kind.is_flash(t))
+        .max()
+        .unwrap_or(0);
+    let need = (nh * longest * hs, nh * naive * naive);
+    let have = acts.heads.as_ref().map_or((0, 0), |h| h.capacity);
+    if need.0 > have.0 || need.1 > have.1 {
+        acts.heads = Some(Heads::new(d, need.0.max(have.0), need.1.max(have.1))?);
+    }
+    let Some(heads) = &mut acts.heads else {
+        return Ok(());
+    };
+
+    for span in &step.batch.spans {
+        let (t, bh) = (span.context(), nh);
+        let rows = HeadRows {
+            n_head: nh,
+            first_row: span.first_row,
+            rows: span.rows,
+            t,
+            hs,
+        };
+        d.split_heads(&acts.qkv, &mut heads.q, rows, shape.qkv_width(), 0)?;
+        d.cache_gather(
+            cache,
+            &step.block_tables,
+            span.table,
+            &mut heads.k,
+            &mut heads.v,
+            t,
+            nh,
+        )?;
+        if shape.kind.is_flash(t) {
+            d.flash_attention_forward(&heads.q, &heads.k, &heads.v, &mut heads.out, bh, t, hs)?;
+        } else {
+            d.attention_scores(&heads.q, &heads.k, &mut heads.att, bh, t, hs)?;
+            d.softmax_inplace(&mut heads.att, bh * t, t)?;
+            d.attention_mix(&heads.att, &heads.v, &mut heads.out, bh, t, hs)?;
+        }
+        d.merge_heads(&heads.out, &mut acts.attn, rows)?;
+    }
+    Ok(())
+}
+
+/// [`Device::attention_block`] in primitive kernels.
+pub fn attention_block<D: Device>(
+    d: &D,
+    weights: &AttentionWeights<D>,
+    acts: &mut Activations<D>,
+    cache: &mut KvLayer<D>,
+    step: &Step<D>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let (n, c) = (step.rows(), acts.shape.n_embd);
+    norm(d, &weights.norm, &acts.residual, &mut acts.normed, n, c)?;
+    d.linear(&acts.normed, &weights.qkv, &mut acts.qkv, n)?;
+    d.attention(acts, cache, step, shape)?;
+    d.linear(&acts.attn, &weights.proj, &mut acts.branch, n)
+}
+
+/// [`Device::mlp_block`] in primitive kernels.
+pub fn mlp_block<D: Device>(
+    d: &D,
+    weights: &MlpWeights<D>,
+    acts: &mut Activations<D>,
+    step: &Step<D>,
+) -> Result<()> {
+    let (n, c, inner) = (step.rows(), acts.shape.n_embd, acts.shape.n_inner);
+    residual_norm(
+        d,
+        &weights.norm,
+        &mut acts.residual,
+        &acts.branch,
+        &mut acts.normed,
+        n,
+        c,
+    )?;
+    match &weights.expand {
+        Expand::Plain { up, activation } => {
+            d.linear(&acts.normed, up, &mut acts.up, n)?;
+            let (x, out) = (&acts.up, &mut acts.act);
+            match activation {
+                Activation::Gelu => d.gelu_forward(x, out, n * inner)?,
+                Activation::Silu => d.silu_forward(x, out, n * inner)?,
+                Activation::Relu => d.relu_forward(x, out, n * inner)?,
+                Activation::Sigmoid => d.sigmoid_forward(x, out, n * inner)?,
+            }
+        }
+        Expand::SwiGlu { gate, up } => {
+            d.linear(&acts.normed, gate, &mut acts.gate, n)?;
+            d.linear(&acts.normed, up, &mut acts.up, n)?;
+            d.swiglu_forward(&acts.gate, &acts.up, &mut acts.act, n * inner)?;
+        }
+    }
+    d.linear(&acts.act, &weights.down, &mut acts.branch, n)?;
+    d.residual_add(&mut acts.residual, &acts.branch, n * c)
+}
+
+/// [`Device::lm_head`] in primitive kernels.
+pub fn lm_head<D: Device>(
+    d: &D,
+    final_norm: &Norm<D>,
+    head: &D::Matrix,
+    acts: &mut Activations<D>,
+    step: &Step<D>,
+) -> Result<()> {
+    let (m, c) = (step.batch.outputs.len(), acts.shape.n_embd);
+    d.gather_rows(&acts.residual, &step.outputs, &mut acts.rows, m, c)?;
+    norm(d, final_norm, &acts.rows, &mut acts.normed, m, c)?;
+    d.matmul(&acts.normed, head, &mut acts.logits, m)
+}

@@ -1,0 +1,417 @@
+//! Attention on the CPU, naive and flash, over pages of keys and values.
+//!
+//! Keys and values lie in tiles of sixteen tokens: keys as `[head_dim, 16]`, so that a score is one lane, and values
+//! as `[head_dim / 16, 16 tokens, 16]`, so that a channel is one. Both are panels of [`multiply`], so each score and
+//! each channel is one sum in order. Tiles sit at fixed positions of the sequence, so a row's result does not depend
+//! on how its prompt was cut into chunks.
+
+use std::cell::RefCell;
+
+use half::f16;
+
+use super::pool::{Parts, Pool};
+use super::rows::{exponentials, softmax_body};
+use super::simd::{Isa, Simd, Stored, exp, simd_fn};
+use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
+use crate::{AttentionKind, Dtype, KvShape};
+
+/// Tiles of keys that the flash kernel takes at once: 64 keys.
+const FLASH_TILES: usize = 4;
+
+/// Rows of queries that one task takes.
+const TASK_ROWS: usize = 4 * MAX_ROWS;
+
+/// Where tiles of keys and values lie.
+#[derive(Clone, Copy)]
+pub(super) struct Pages {
+    pub(super) n_kv_head: usize,
+    pub(super) head_dim: usize,
+    /// Tiles a block.
+    pub(super) tiles: usize,
+}
+
+impl Pages {
+    pub(super) fn of(shape: &KvShape) -> Self {
+        Self {
+            n_kv_head: shape.n_kv_head,
+            head_dim: shape.head_dim,
+            tiles: shape.block_size / PANEL,
+        }
+    }
+
+    /// Channels of a value tile, filled up to whole panels.
+    pub(super) const fn value_dim(&self) -> usize {
+        self.head_dim.next_multiple_of(PANEL)
+    }
+
+    /// The number of tile `tile` of `head` in `block`.
+    fn number(&self, block: usize, head: usize, tile: usize) -> usize {
+        (block * self.n_kv_head + head) * self.tiles + tile
+    }
+
+    /// Where channel `d` of the key at `slot` (block * block_size + offset) lies.
+    pub(super) fn key_at(&self, slot: usize, head: usize, d: usize) -> usize {
+        let (block, offset) = (slot / (self.tiles * PANEL), slot % (self.tiles * PANEL));
+        let tile = self.number(block, head, offset / PANEL);
+        (tile * self.head_dim + d) * PANEL + offset % PANEL
+    }
+
+    /// Where channel `d` of the value at `slot` lies.
+    pub(super) fn value_at(&self, slot: usize, head: usize, d: usize) -> usize {
+        let (block, offset) = (slot / (self.tiles * PANEL), slot % (self.tiles * PANEL));
+        let tile = self.number(block, head, offset / PANEL);
+        tile * self.value_dim() * PANEL + (d / PANEL * PANEL + offset % PANEL) * PANEL + d % PANEL
+    }
+}
+
+/// The keys and values of one head of one sequence.
+#[derive(Clone, Copy)]
+struct Head<'a, T> {
+    keys: &'a [Panel<T>],
+    values: &'a [Panel<T>],
+    pages: Pages,
+    table: &'a [i32],
+    head: usize,
+}
+
+impl<'a, T> Head<'a, T> {
+    fn number(&self, tile: usize) -> usize {
+        let block = self.table[tile / self.pages.tiles] as usize;
+        self.pages.number(block, self.head, tile % self.pages.tiles)
+    }
+
+    /// Keys of sixteen tokens, `head_dim` steps.
+    fn keys(&self, tile: usize) -> &'a [Panel<T>] {
+        let dim = self.pages.head_dim;
+        &self.keys[self.number(tile) * dim..][..dim]
+    }
+
+    /// Sixteen channels of the first `len` of sixteen tokens.
+    fn values(&self, tile: usize, panel: usize, len: usize) -> &'a [Panel<T>] {
+        &self.values[self.number(tile) * self.pages.value_dim() + panel * PANEL..][..len]
+    }
+}
+
+/// Attention of the rows of several sequences.
+pub(super) struct Attention<'a> {
+    pub(super) q: &'a [f32],
+    pub(super) q_strides: Strides,
+    pub(super) out_strides: Strides,
+    pub(super) n_head: usize,
+    pub(super) pages: Pages,
+    pub(super) dtype: Dtype,
+    pub(super) kind: AttentionKind,
+}
+
+/// From one row, and from one head, to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Strides {
+    pub(super) row: usize,
+    pub(super) head: usize,
+}
+
+impl Strides {
+    const fn at(self, row: usize, head: usize) -> usize {
+        row * self.row + head * self.head
+    }
+}
+
+/// Rows of one sequence: row `first_row + i` is at position `start + i`.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) first_row: usize,
+    pub(super) rows: usize,
+    pub(super) start: usize,
+    pub(super) table: &'a [i32],
+}
+
+/// A head of a few rows of one sequence.
+struct Task<'a> {
+    attention: &'a Attention<'a>,
+    rows: Rows<'a>,
+    head: usize,
+    keys: &'a [u8],
+    values: &'a [u8],
+    out: &'a Parts<'a, f32>,
+}
+
+impl Attention<'_> {
+    /// Runs over all `spans`; `keys` and `values` are the cache's memory.
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        pool: &Pool,
+        spans: &[Rows<'_>],
+        keys: &[u8],
+        values: &[u8],
+        out: &mut [f32],
+    ) {
+        let mut chunks = Vec::new();
+        for span in spans {
+            for from in (0..span.rows).step_by(TASK_ROWS) {
+                chunks.push(Rows {
+                    first_row: span.first_row + from,
+                    rows: TASK_ROWS.min(span.rows - from),
+                    start: span.start + from,
+                    ..*span
+                });
+            }
+        }
+        let out = &Parts::new(out);
+        // the longest contexts come last in a prompt: begin with them
+        pool.run(chunks.len() * self.n_head, |i| {
+            let rows = chunks[chunks.len() - 1 - i / self.n_head];
+            let task = Task {
+                attention: self,
+                rows,
+                head: i % self.n_head,
+                keys,
+                values,
+                out,
+            };
+            match self.dtype {
+                Dtype::F16 => attend::<f16>(isa, &task),
+                _ => attend::<f32>(isa, &task),
+            }
+        });
+    }
+}
+
+thread_local! {
+    /// Scores of up to [`MAX_ROWS`] rows, and their outputs.
+    static SCRATCH: RefCell<(Vec<f32>, Vec<Panel>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+simd_fn! { fn attend<T: Stored>(task: &Task<'_>) = attend_body::<_, T>; }
+
+#[inline(always)]
+fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
+    let Attention {
+        q,
+        q_strides,
+        out_strides,
+        n_head,
+        pages,
+        kind,
+        ..
+    } = *task.attention;
+    let Rows {
+        first_row,
+        rows,
+        start,
+        table,
+    } = task.rows;
+    let dim = pages.head_dim;
+    let head = Head::<T> {
+        keys: bytemuck::cast_slice(task.keys),
+        values: bytemuck::cast_slice(task.values),
+        pages,
+        table,
+        head: task.head / (n_head / pages.n_kv_head),
+    };
+    SCRATCH.with_borrow_mut(|(scores, sums)| {
+        let mut from = 0;
+        while from < rows {
+            let flash = kind.is_flash(start + from + 1);
+            // rows on both sides of the threshold are not computed together
+            let same = (from..rows).take_while(|r| kind.is_flash(start + r + 1) == flash);
+            let count = same.take(MAX_ROWS).count();
+            let mut queries = [[].as_slice(); MAX_ROWS];
+            for (r, query) in queries.iter_mut().enumerate().take(count) {
+                *query = &q[q_strides.at(first_row + from + r, task.head)..][..dim];
+            }
+            let block = Block {
+                head: &head,
+                queries: &queries[..count],
+                start: start + from,
+            };
+            sums.clear();
+            sums.resize(count * pages.value_dim() / PANEL, Panel::default());
+            if flash {
+                block.flash(s, scores, sums);
+            } else {
+                block.naive(s, scores, sums);
+            }
+            for r in 0..count {
+                let at = out_strides.at(first_row + from + r, task.head);
+                let sums: &[f32] = bytemuck::cast_slice(sums);
+                // SAFETY: one head of one row belongs to one task alone.
+                #[allow(unsafe_code)]
+                let out = unsafe { task.out.get(at..at + dim) };
+                out.copy_from_slice(&sums[r * pages.value_dim()..][..dim]);
+            }
+            from += count;
+        }
+    });
+}
+
+/// A few rows of queries at successive positions, over one head's keys and values.
+struct Block<'a, T> {
+    head: &'a Head<'a, T>,
+    queries: &'a [&'a [f32]],
+    /// Position of the first row; row `r` sees keys `0 ..= start + r`.
+    start: usize,
+}
+
+impl<T: Stored> Block<'_, T> {
+    /// Keys that row `r` sees.
+    const fn keys_of(&self, r: usize) -> usize {
+        self.start + r + 1
+    }
+
+    /// Keys that the last row sees.
+    const fn keys(&self) -> usize {
+        self.keys_of(self.queries.len() - 1)
+    }
+
+    /// Scores, softmax, mix: with all scores in memory.
+    #[inline(always)]
+    fn naive<S: Simd>(&self, s: S, scores: &mut Vec<f32>, sums: &mut [Panel]) {
+        let tiles = self.keys().div_ceil(PANEL);
+        let width = tiles * PANEL;
+        scores.clear();
+        scores.resize(self.queries.len() * width, 0.0);
+        for first in (0..tiles).step_by(MAX_PANELS) {
+            self.scores(
+                s,
+                first,
+                MAX_PANELS.min(tiles - first),
+                scores,
+                width,
+                first * PANEL,
+            );
+        }
+        for (r, row) in scores.chunks_exact_mut(width).enumerate() {
+            row[self.keys_of(r)..].fill(f32::NEG_INFINITY);
+            softmax_body(s, row);
+        }
+        for tile in 0..tiles {
+            self.mix(s, tile, scores, width, tile * PANEL, sums);
+        }
+    }
+
+    /// A running softmax over the keys: with the scores of 64 keys in memory.
+    #[inline(always)]
+    fn flash<S: Simd>(&self, s: S, scores: &mut Vec<f32>, sums: &mut [Panel]) {
+        const WIDTH: usize = FLASH_TILES * PANEL;
+        let tiles = self.keys().div_ceil(PANEL);
+        let rows = self.queries.len();
+        let panels = sums.len() / rows;
+        let mut top = [f32::NEG_INFINITY; MAX_ROWS];
+        let mut total = [0.0f32; MAX_ROWS];
+        scores.clear();
+        scores.resize(rows * WIDTH, 0.0);
+        for first in (0..tiles).step_by(FLASH_TILES) {
+            let count = FLASH_TILES.min(tiles - first);
+            self.scores(s, first, count, scores, WIDTH, 0);
+            for (r, row) in scores.chunks_exact_mut(WIDTH).enumerate() {
+                let seen = self.keys_of(r).saturating_sub(first * PANEL).min(WIDTH);
+                if seen == 0 {
+                    continue;
+                }
+                row[seen..].fill(f32::NEG_INFINITY);
+                let (m, sum) = exponentials(s, row, top[r]);
+                // the first tile has nothing to correct
+                let keep = if top[r] == f32::NEG_INFINITY {
+                    0.0
+                } else {
+                    s.lanes(exp(s, s.splat(top[r] - m)))[0]
+                };
+                (top[r], total[r]) = (m, total[r] * keep + sum);
+                scale(s, &mut sums[r * panels..][..panels], keep);
+            }
+            for tile in 0..count {
+                self.mix(s, first + tile, scores, WIDTH, tile * PANEL, sums);
+            }
+        }
+        for (r, total) in total.iter().enumerate().take(rows) {
+            let inverse = if *total == 0.0 { 0.0 } else { 1.0 / total };
+            scale(s, &mut sums[r * panels..][..panels], inverse);
+        }
+    }
+
+    /// The scaled scores of `count` tiles from `first` on, into columns `column ..` of `scores`.
+    #[inline(always)]
+    fn scores<S: Simd>(
+        &self,
+        s: S,
+        first: usize,
+        count: usize,
+        scores: &mut [f32],
+        width: usize,
+        column: usize,
+    ) {
+        let mut keys = [[].as_slice(); MAX_PANELS];
+        for (i, panel) in keys.iter_mut().enumerate().take(count) {
+            *panel = self.head.keys(first + i);
+        }
+        let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
+        let acc = &mut acc[..self.queries.len() * count];
+        multiply(s, self.queries, &keys[..count], acc);
+        let factor = s.splat(1.0 / (self.head.pages.head_dim as f32).sqrt());
+        for (r, row) in acc.chunks_exact(count).enumerate() {
+            let to = &mut scores[r * width + column..][..count * PANEL];
+            let (to, _) = to.as_chunks_mut();
+            for (to, from) in to.iter_mut().zip(row.as_flattened()) {
+                s.store(s.mul(s.load(from), factor), to);
+            }
+        }
+    }
+
+    /// Adds the values of one tile, weighted by columns `column ..` of `weights`. A row takes only the keys it
+    /// sees: what lies behind them may be anything.
+    #[inline(always)]
+    fn mix<S: Simd>(
+        &self,
+        s: S,
+        tile: usize,
+        weights: &[f32],
+        width: usize,
+        column: usize,
+        sums: &mut [Panel],
+    ) {
+        let rows = self.queries.len();
+        let panels = sums.len() / rows;
+        let seen = |r: usize| self.keys_of(r).saturating_sub(tile * PANEL).min(PANEL);
+        let weight = |r: usize, len: usize| &weights[r * width + column..][..len];
+        if seen(0) == seen(rows - 1) && rows > 1 {
+            let len = seen(0);
+            let mut w = [[].as_slice(); MAX_ROWS];
+            for (r, w) in w.iter_mut().enumerate().take(rows) {
+                *w = weight(r, len);
+            }
+            for panel in 0..panels {
+                let mut acc = [Panel::default(); MAX_ROWS];
+                for r in 0..rows {
+                    acc[r] = sums[r * panels + panel];
+                }
+                let values = self.head.values(tile, panel, len);
+                multiply(s, &w[..rows], &[values], &mut acc[..rows]);
+                for r in 0..rows {
+                    sums[r * panels + panel] = acc[r];
+                }
+            }
+            return;
+        }
+        for r in 0..rows {
+            let len = seen(r);
+            for first in (0..panels).step_by(MAX_PANELS) {
+                let count = MAX_PANELS.min(panels - first);
+                let mut values = [[].as_slice(); MAX_PANELS];
+                for (i, panel) in values.iter_mut().enumerate().take(count) {
+                    *panel = self.head.values(tile, first + i, len);
+                }
+                let acc = &mut sums[r * panels + first..][..count];
+                multiply(s, &[weight(r, len)], &values[..count], acc);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn scale<S: Simd>(s: S, sums: &mut [Panel], factor: f32) {
+    let factor = s.splat(factor);
+    for half in sums.as_flattened_mut() {
+        s.store(s.mul(s.load(half), factor), half);
+    }
+}

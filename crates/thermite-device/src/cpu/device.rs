@@ -1,0 +1,758 @@
+//! [`Device`] for the CPU: each kernel checks its operands and hands them to the code that computes.
+
+use half::f16;
+
+use super::attention::{Attention, Pages, Rows, Strides};
+use super::memory::Operands;
+use super::pool::Parts;
+use super::rows::NormArgs;
+use super::simd::{Isa, Stored};
+use super::square::Square;
+use super::tile::PANEL;
+use super::{Cpu, CpuBuffer, CpuMatrix, activation, matrix, rows, sampling};
+use crate::{
+    Activations, AttentionShape, Device, Dtype, Error, HeadRows, KvLayer, KvShape, Linear,
+    MatrixView, Result, Step,
+};
+
+/// Rows from which the cache is written by all threads.
+const WRITE_GRAIN: usize = 16;
+
+impl Device for Cpu {
+    type Buffer = CpuBuffer;
+    type Matrix = CpuMatrix;
+
+    fn describe(&self) -> String {
+        format!("cpu ({}, {} threads)", self.isa.name(), self.threads())
+    }
+
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<CpuBuffer> {
+        CpuBuffer::new(dtype, len)
+    }
+
+    fn write_f32(&self, dst: &mut CpuBuffer, data: &[f32]) -> Result<()> {
+        Operands("write")
+            .f32_mut(dst, "dst", data.len())?
+            .copy_from_slice(data);
+        Ok(())
+    }
+
+    fn write_i32(&self, dst: &mut CpuBuffer, data: &[i32]) -> Result<()> {
+        Operands("write")
+            .i32_mut(dst, "dst", data.len())?
+            .copy_from_slice(data);
+        Ok(())
+    }
+
+    fn read_f32(&self, src: &CpuBuffer, first: usize, out: &mut [f32]) -> Result<()> {
+        out.copy_from_slice(&Operands("read").f32(src, "src", first + out.len())?[first..]);
+        Ok(())
+    }
+
+    fn read_i32(&self, src: &CpuBuffer, first: usize, out: &mut [i32]) -> Result<()> {
+        out.copy_from_slice(&Operands("read").i32(src, "src", first + out.len())?[first..]);
+        Ok(())
+    }
+
+    fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<CpuMatrix> {
+        CpuMatrix::pack(parts)
+    }
+
+    fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
+        if shape.block_size == 0 || !shape.block_size.is_multiple_of(PANEL) {
+            return Err(Error::shape(
+                "kv_layer",
+                "block_size",
+                shape.block_size,
+                "a positive multiple of 16",
+            ));
+        }
+        if !matches!(shape.dtype, Dtype::F32 | Dtype::F16) {
+            return Err(Error::shape("kv_layer", "dtype", shape.dtype, "f32 or f16"));
+        }
+        let heads = shape.n_blocks * shape.block_size * shape.n_kv_head;
+        Ok(KvLayer {
+            k: self.alloc(shape.dtype, heads * shape.head_dim)?,
+            v: self.alloc(shape.dtype, heads * Pages::of(&shape).value_dim())?,
+            shape,
+        })
+    }
+
+    fn submit(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn embedding_forward(
+        &self,
+        weight: &CpuMatrix,
+        tokens: &CpuBuffer,
+        out: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands("embedding_forward");
+        let tokens = ops.indices(tokens, "tokens", n, weight.rows)?;
+        let out = ops.f32_mut(out, "out", n * weight.cols)?;
+        self.each_row(out, weight.cols, |i, row| {
+            weight.row(tokens[i] as usize, |k, w| row[k] = w);
+        });
+        Ok(())
+    }
+
+    fn positional_embedding_add(
+        &self,
+        weight: &CpuMatrix,
+        positions: &CpuBuffer,
+        x: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands("positional_embedding_add");
+        let positions = ops.indices(positions, "positions", n, weight.rows)?;
+        let x = ops.f32_mut(x, "x", n * weight.cols)?;
+        self.each_row(x, weight.cols, |i, row| {
+            weight.row(positions[i] as usize, |k, w| row[k] += w);
+        });
+        Ok(())
+    }
+
+    fn gather_rows(
+        &self,
+        x: &CpuBuffer,
+        rows: &CpuBuffer,
+        out: &mut CpuBuffer,
+        m: usize,
+        c: usize,
+    ) -> Result<()> {
+        let ops = Operands("gather_rows");
+        let x = ops.f32(x, "x", 0).and(Ok(x.all::<f32>()))?;
+        let rows = ops.indices(rows, "rows", m, x.len().checked_div(c).unwrap_or(0))?;
+        let out = ops.f32_mut(out, "out", m * c)?;
+        self.each_row(out, c, |i, row| {
+            row.copy_from_slice(&x[rows[i] as usize * c..][..c]);
+        });
+        Ok(())
+    }
+
+    fn layernorm_forward(
+        &self,
+        x: &CpuBuffer,
+        gamma: &CpuBuffer,
+        beta: &CpuBuffer,
+        out: &mut CpuBuffer,
+        mean: Option<&mut CpuBuffer>,
+        rstd: Option<&mut CpuBuffer>,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let ops = Operands("layernorm_forward");
+        let x = ops.f32(x, "x", n * c)?;
+        let args = NormArgs {
+            gamma: ops.f32(gamma, "gamma", c)?,
+            beta: Some(ops.f32(beta, "beta", c)?),
+            eps,
+        };
+        let out = ops.f32_mut(out, "out", n * c)?;
+        let statistic = |buffer: Option<_>, operand| match buffer {
+            Some(buffer) => ops.f32_mut(buffer, operand, n).map(Parts::new).map(Some),
+            None => Ok(None),
+        };
+        let (mean, rstd) = (statistic(mean, "mean")?, statistic(rstd, "rstd")?);
+        self.each_row(out, c, |i, row| {
+            let (m, r) = rows::norm(self.isa, &x[i * c..][..c], args, row);
+            for (statistic, value) in [(&mean, m), (&rstd, r)] {
+                if let Some(parts) = statistic {
+                    // SAFETY: row `i` belongs to one thread.
+                    #[allow(unsafe_code)]
+                    unsafe { parts.get(i..i + 1) }.fill(value);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn rmsnorm_forward(
+        &self,
+        x: &CpuBuffer,
+        gamma: &CpuBuffer,
+        out: &mut CpuBuffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let ops = Operands("rmsnorm_forward");
+        let x = ops.f32(x, "x", n * c)?;
+        let args = NormArgs {
+            gamma: ops.f32(gamma, "gamma", c)?,
+            beta: None,
+            eps,
+        };
+        let out = ops.f32_mut(out, "out", n * c)?;
+        self.each_row(out, c, |i, row| {
+            rows::norm(self.isa, &x[i * c..][..c], args, row);
+        });
+        Ok(())
+    }
+
+    fn attention_scores(
+        &self,
+        q: &CpuBuffer,
+        k: &CpuBuffer,
+        att: &mut CpuBuffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let (ops, square) = (Operands("attention_scores"), Square { bh, t, hs });
+        let (q, k) = (
+            ops.f32(q, "Q", square.len())?,
+            ops.f32(k, "K", square.len())?,
+        );
+        square.scores(
+            self.isa,
+            &self.pool,
+            q,
+            k,
+            ops.f32_mut(att, "att", bh * t * t)?,
+        )
+    }
+
+    fn softmax_inplace(&self, x: &mut CpuBuffer, n: usize, t: usize) -> Result<()> {
+        let x = Operands("softmax_inplace").f32_mut(x, "x", n * t)?;
+        self.each_row(x, t, |_, row| rows::softmax(self.isa, row));
+        Ok(())
+    }
+
+    fn attention_mix(
+        &self,
+        att: &CpuBuffer,
+        v: &CpuBuffer,
+        out: &mut CpuBuffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let (ops, square) = (Operands("attention_mix"), Square { bh, t, hs });
+        let (att, v) = (
+            ops.f32(att, "att", bh * t * t)?,
+            ops.f32(v, "V", square.len())?,
+        );
+        square.mix(
+            self.isa,
+            &self.pool,
+            att,
+            v,
+            ops.f32_mut(out, "out", square.len())?,
+        )
+    }
+
+    fn rope_forward(
+        &self,
+        x: &mut CpuBuffer,
+        freqs: &CpuBuffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let ops = Operands("rope_forward");
+        if !hs.is_multiple_of(2) {
+            return Err(Error::shape("rope_forward", "hs", hs, "even"));
+        }
+        let x = ops.f32_mut(x, "x", bh * t * hs)?;
+        let freqs = ops.f32(freqs, "freqs", t * hs)?;
+        self.each_row(x, hs, |i, row| {
+            rows::rotate(row, &freqs[i % t * hs..][..hs]);
+        });
+        Ok(())
+    }
+
+    fn gelu_forward(&self, x: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
+        self.unary("gelu_forward", activation::gelu_forward, x, out, n)
+    }
+
+    fn silu_forward(&self, x: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
+        self.unary("silu_forward", activation::silu_forward, x, out, n)
+    }
+
+    fn swiglu_forward(
+        &self,
+        gate: &CpuBuffer,
+        up: &CpuBuffer,
+        out: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands("swiglu_forward");
+        let (gate, up) = (ops.f32(gate, "gate", n)?, ops.f32(up, "up", n)?);
+        self.each_part(ops.f32_mut(out, "out", n)?, |range, out| {
+            activation::swiglu_forward(self.isa, &gate[range.clone()], &up[range], out);
+        });
+        Ok(())
+    }
+
+    fn relu_forward(&self, x: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
+        self.unary("relu_forward", activation::relu_forward, x, out, n)
+    }
+
+    fn sigmoid_forward(&self, x: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
+        self.unary("sigmoid_forward", activation::sigmoid_forward, x, out, n)
+    }
+
+    fn residual_add(&self, residual: &mut CpuBuffer, x: &CpuBuffer, n: usize) -> Result<()> {
+        let ops = Operands("residual_add");
+        let x = ops.f32(x, "x", n)?;
+        self.each_part(ops.f32_mut(residual, "residual", n)?, |range, part| {
+            rows::add(self.isa, part, &x[range]);
+        });
+        Ok(())
+    }
+
+    fn residual_layernorm(
+        &self,
+        residual: &mut CpuBuffer,
+        x: &CpuBuffer,
+        gamma: &CpuBuffer,
+        beta: &CpuBuffer,
+        out: &mut CpuBuffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let ops = Operands("residual_layernorm");
+        let (gamma, beta) = (ops.f32(gamma, "gamma", c)?, ops.f32(beta, "beta", c)?);
+        let args = NormArgs {
+            gamma,
+            beta: Some(beta),
+            eps,
+        };
+        self.residual_norm(ops, residual, x, args, out, n, c)
+    }
+
+    fn residual_rmsnorm(
+        &self,
+        residual: &mut CpuBuffer,
+        x: &CpuBuffer,
+        gamma: &CpuBuffer,
+        out: &mut CpuBuffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let ops = Operands("residual_rmsnorm");
+        let args = NormArgs {
+            gamma: ops.f32(gamma, "gamma", c)?,
+            beta: None,
+            eps,
+        };
+        self.residual_norm(ops, residual, x, args, out, n, c)
+    }
+
+    fn argmax_sample(
+        &self,
+        logits: &CpuBuffer,
+        out: &mut CpuBuffer,
+        rows: usize,
+        v: usize,
+    ) -> Result<()> {
+        let ops = Operands("argmax_sample");
+        let logits = ops.f32(logits, "logits", rows * v)?;
+        let out = ops.i32_mut(out, "out", rows)?;
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = sampling::argmax(self.isa, &logits[row * v..][..v]) as i32;
+        }
+        Ok(())
+    }
+
+    fn topk_mask(&self, logits: &mut CpuBuffer, rows: usize, v: usize, k: usize) -> Result<()> {
+        let logits = Operands("topk_mask").f32_mut(logits, "logits", rows * v)?;
+        self.each_row(logits, v, |_, row| sampling::topk(row, k));
+        Ok(())
+    }
+
+    fn softcap_logits(
+        &self,
+        logits: &mut CpuBuffer,
+        rows: usize,
+        v: usize,
+        cap: f32,
+    ) -> Result<()> {
+        let logits = Operands("softcap_logits").f32_mut(logits, "logits", rows * v)?;
+        self.each_part(logits, |_, part| sampling::softcap(self.isa, part, cap));
+        Ok(())
+    }
+
+    fn temperature_scale(
+        &self,
+        logits: &mut CpuBuffer,
+        rows: usize,
+        v: usize,
+        temperature: f32,
+    ) -> Result<()> {
+        let logits = Operands("temperature_scale").f32_mut(logits, "logits", rows * v)?;
+        self.each_part(logits, |_, part| {
+            sampling::divide(self.isa, part, temperature);
+        });
+        Ok(())
+    }
+
+    fn penalize_logits(
+        &self,
+        logits: &mut CpuBuffer,
+        tokens: &CpuBuffer,
+        counts: &CpuBuffer,
+        v: usize,
+        m: usize,
+        repeat: f32,
+        presence: f32,
+        frequency: f32,
+    ) -> Result<()> {
+        let ops = Operands("penalize_logits");
+        let tokens = ops.indices(tokens, "tokens", m, v)?;
+        let counts = ops.i32(counts, "counts", m)?;
+        let logits = ops.f32_mut(logits, "logits", v)?;
+        for (&token, &count) in tokens.iter().zip(counts) {
+            let x = &mut logits[token as usize];
+            *x = sampling::penalized(*x, count, repeat, presence, frequency);
+        }
+        Ok(())
+    }
+
+    fn flash_attention_forward(
+        &self,
+        q: &CpuBuffer,
+        k: &CpuBuffer,
+        v: &CpuBuffer,
+        out: &mut CpuBuffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let (ops, square) = (Operands("flash_attention_forward"), Square { bh, t, hs });
+        let len = square.len();
+        let inputs = [
+            ops.f32(q, "Q", len)?,
+            ops.f32(k, "K", len)?,
+            ops.f32(v, "V", len)?,
+        ];
+        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?)
+    }
+
+    fn matmul(
+        &self,
+        x: &CpuBuffer,
+        weight: &CpuMatrix,
+        out: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        self.product(x, weight, None, out, n)
+    }
+
+    fn bias_add(&self, x: &mut CpuBuffer, bias: &CpuBuffer, n: usize, c: usize) -> Result<()> {
+        let ops = Operands("bias_add");
+        let bias = ops.f32(bias, "bias", c)?;
+        self.each_row(ops.f32_mut(x, "x", n * c)?, c, |_, row| {
+            rows::add(self.isa, row, bias);
+        });
+        Ok(())
+    }
+
+    fn split_heads(
+        &self,
+        x: &CpuBuffer,
+        out: &mut CpuBuffer,
+        heads: HeadRows,
+        width: usize,
+        column: usize,
+    ) -> Result<()> {
+        let ops = Operands("split_heads");
+        let HeadRows {
+            n_head,
+            first_row,
+            rows,
+            t,
+            hs,
+        } = heads;
+        let x = ops.f32(x, "x", (first_row + rows) * width)?;
+        let out = ops.f32_mut(out, "out", n_head * t * hs)?;
+        self.each_row(out, hs, |i, to| match (i % t + rows).checked_sub(t) {
+            Some(row) => {
+                let at = (first_row + row) * width + column + i / t * hs;
+                to.copy_from_slice(&x[at..][..hs]);
+            }
+            None => to.fill(0.0),
+        });
+        Ok(())
+    }
+
+    fn merge_heads(&self, x: &CpuBuffer, out: &mut CpuBuffer, heads: HeadRows) -> Result<()> {
+        let ops = Operands("merge_heads");
+        let HeadRows {
+            n_head,
+            first_row,
+            rows,
+            t,
+            hs,
+        } = heads;
+        let width = n_head * hs;
+        let x = ops.f32(x, "x", n_head * t * hs)?;
+        let out = ops.f32_mut(out, "out", (first_row + rows) * width)?;
+        self.each_row(&mut out[first_row * width..], width, |row, to| {
+            for (head, to) in to.chunks_exact_mut(hs).enumerate() {
+                to.copy_from_slice(&x[(head * t + t - rows + row) * hs..][..hs]);
+            }
+        });
+        Ok(())
+    }
+
+    fn cache_write(
+        &self,
+        qkv: &CpuBuffer,
+        slots: &CpuBuffer,
+        cache: &mut KvLayer<Self>,
+        n: usize,
+        n_head: usize,
+    ) -> Result<()> {
+        match cache.shape.dtype {
+            Dtype::F16 => self.write_cache::<f16>(qkv, slots, cache, n, n_head),
+            _ => self.write_cache::<f32>(qkv, slots, cache, n, n_head),
+        }
+    }
+
+    fn cache_gather(
+        &self,
+        cache: &KvLayer<Self>,
+        block_tables: &CpuBuffer,
+        table: usize,
+        k: &mut CpuBuffer,
+        v: &mut CpuBuffer,
+        t: usize,
+        n_head: usize,
+    ) -> Result<()> {
+        match cache.shape.dtype {
+            Dtype::F16 => self.gather_cache::<f16>(cache, block_tables, table, k, v, t, n_head),
+            _ => self.gather_cache::<f32>(cache, block_tables, table, k, v, t, n_head),
+        }
+    }
+
+    fn linear(
+        &self,
+        x: &CpuBuffer,
+        linear: &Linear<Self>,
+        out: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        let bias = linear.bias.as_ref().map(|(bias, _)| bias);
+        self.product(x, &linear.weight, bias, out, n)
+    }
+
+    /// Over the pages themselves, a few rows of queries at a time.
+    fn attention(
+        &self,
+        acts: &mut Activations<Self>,
+        cache: &mut KvLayer<Self>,
+        step: &Step<Self>,
+        shape: AttentionShape,
+    ) -> Result<()> {
+        let ops = Operands("attention");
+        let (nh, hs, n) = (shape.n_head, shape.head_dim, step.rows());
+        self.cache_write(&acts.qkv, &step.slots, cache, n, nh)?;
+        let kv = cache.shape;
+        let tables = ops.indices(
+            &step.block_tables,
+            "block_tables",
+            step.batch.block_tables.len(),
+            kv.n_blocks,
+        )?;
+        let spans = step.batch.spans.iter().map(|span| Rows {
+            first_row: span.first_row,
+            rows: span.rows,
+            start: span.start,
+            table: &tables[span.table..][..span.context().div_ceil(kv.block_size)],
+        });
+        let attention = Attention {
+            q: ops.f32(&acts.qkv, "qkv", n * shape.qkv_width())?,
+            q_strides: Strides {
+                row: shape.qkv_width(),
+                head: hs,
+            },
+            out_strides: Strides {
+                row: nh * hs,
+                head: hs,
+            },
+            n_head: nh,
+            pages: Pages::of(&kv),
+            dtype: kv.dtype,
+            kind: shape.kind,
+        };
+        let out = ops.f32_mut(&mut acts.attn, "attn", n * nh * hs)?;
+        let spans: Vec<_> = spans.collect();
+        attention.run(
+            self.isa,
+            &self.pool,
+            &spans,
+            cache.k.bytes(),
+            cache.v.bytes(),
+            out,
+        );
+        Ok(())
+    }
+}
+
+impl Cpu {
+    fn unary(
+        &self,
+        kernel: &'static str,
+        f: fn(Isa, &[f32], &mut [f32]),
+        x: &CpuBuffer,
+        out: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands(kernel);
+        let x = ops.f32(x, "x", n)?;
+        self.each_part(ops.f32_mut(out, "out", n)?, |range, out| {
+            f(self.isa, &x[range], out);
+        });
+        Ok(())
+    }
+
+    fn residual_norm(
+        &self,
+        ops: Operands,
+        residual: &mut CpuBuffer,
+        x: &CpuBuffer,
+        args: NormArgs<'_>,
+        out: &mut CpuBuffer,
+        n: usize,
+        c: usize,
+    ) -> Result<()> {
+        let x = ops.f32(x, "x", n * c)?;
+        let residual = Parts::new(ops.f32_mut(residual, "residual", n * c)?);
+        self.each_row(ops.f32_mut(out, "out", n * c)?, c, |i, row| {
+            // SAFETY: row `i` belongs to one thread.
+            #[allow(unsafe_code)]
+            let residual = unsafe { residual.get(i * c..(i + 1) * c) };
+            rows::add(self.isa, residual, &x[i * c..][..c]);
+            rows::norm(self.isa, residual, args, row);
+        });
+        Ok(())
+    }
+
+    fn product(
+        &self,
+        x: &CpuBuffer,
+        weight: &CpuMatrix,
+        bias: Option<&CpuBuffer>,
+        out: &mut CpuBuffer,
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands("matmul");
+        let x = ops.f32(x, "x", n * weight.cols)?;
+        let bias = bias
+            .map(|bias| ops.f32(bias, "bias", weight.rows))
+            .transpose()?;
+        let out = ops.f32_mut(out, "out", n * weight.rows)?;
+        matrix::linear(self.isa, &self.pool, x, weight, bias, out, n);
+        Ok(())
+    }
+
+    fn write_cache<T: Stored>(
+        &self,
+        qkv: &CpuBuffer,
+        slots: &CpuBuffer,
+        cache: &mut KvLayer<Self>,
+        n: usize,
+        n_head: usize,
+    ) -> Result<()> {
+        let ops = Operands("cache_write");
+        let KvShape {
+            n_blocks,
+            block_size,
+            n_kv_head,
+            head_dim: hs,
+            ..
+        } = cache.shape;
+        let width = (n_head + 2 * n_kv_head) * hs;
+        let qkv = ops.f32(qkv, "qkv", n * width)?;
+        let slots = ops.i32(slots, "slots", n)?;
+        let limit = n_blocks * block_size;
+        if let Some(at) = slots
+            .iter()
+            .position(|&slot| slot >= 0 && slot as usize >= limit)
+        {
+            let (kernel, operand, index) = (ops.0, "slots", i64::from(slots[at]));
+            return Err(Error::Index {
+                kernel,
+                operand,
+                at,
+                index,
+                limit,
+            });
+        }
+        let pages = Pages::of(&cache.shape);
+        let keys = Parts::new(cache.k.all_mut::<T>());
+        let values = Parts::new(cache.v.all_mut::<T>());
+        let write_head = |head: usize| {
+            for (row, &slot) in qkv.chunks_exact(width).zip(slots) {
+                let Ok(slot) = usize::try_from(slot) else {
+                    continue;
+                };
+                let key = &row[(n_head + head) * hs..][..hs];
+                let value = &row[(n_head + n_kv_head + head) * hs..][..hs];
+                for d in 0..hs {
+                    let (k, v) = (pages.key_at(slot, head, d), pages.value_at(slot, head, d));
+                    // SAFETY: a head's places in the cache are written by one task alone.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        keys.get(k..k + 1)[0] = T::from_f32(key[d]);
+                        values.get(v..v + 1)[0] = T::from_f32(value[d]);
+                    }
+                }
+            }
+        };
+        if n < WRITE_GRAIN {
+            (0..n_kv_head).for_each(write_head);
+        } else {
+            self.pool.run(n_kv_head, write_head);
+        }
+        Ok(())
+    }
+
+    fn gather_cache<T: Stored>(
+        &self,
+        cache: &KvLayer<Self>,
+        block_tables: &CpuBuffer,
+        table: usize,
+        k: &mut CpuBuffer,
+        v: &mut CpuBuffer,
+        t: usize,
+        n_head: usize,
+    ) -> Result<()> {
+        let ops = Operands("cache_gather");
+        let KvShape {
+            n_blocks,
+            block_size,
+            n_kv_head,
+            head_dim: hs,
+            ..
+        } = cache.shape;
+        let blocks = t.div_ceil(block_size);
+        let tables = ops.indices(block_tables, "block_tables", table + blocks, n_blocks)?;
+        let table = &tables[table..];
+        let pages = Pages::of(&cache.shape);
+        let group = n_head / n_kv_head;
+        let slot =
+            |token: usize| table[token / block_size] as usize * block_size + token % block_size;
+        let len = n_head * t * hs;
+        let (k, v) = (ops.f32_mut(k, "K", len)?, ops.f32_mut(v, "V", len)?);
+        let (keys, values) = (cache.k.all::<T>(), cache.v.all::<T>());
+        self.each_row(k, hs, |i, row| {
+            for (d, to) in row.iter_mut().enumerate() {
+                *to = keys[pages.key_at(slot(i % t), i / t / group, d)].to_f32();
+            }
+        });
+        self.each_row(v, hs, |i, row| {
+            for (d, to) in row.iter_mut().enumerate() {
+                *to = values[pages.value_at(slot(i % t), i / t / group, d)].to_f32();
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! The native CPU device.
+//!
+//! Kernels are written once over eight lanes ([`simd`]) and compiled for each instruction set; products go through
+//! one inner loop ([`tile`]); work is shared out by a pool of threads ([`pool`]) in ways that no result depends on.
+
+mod activation;
+mod attention;
+mod device;
+mod matrix;
+mod memory;
+pub mod pool;
+mod rows;
+mod sampling;
+mod simd;
+mod square;
+mod tile;
+
+use std::thread::available_parallelism;
+
+pub use matrix::CpuMatrix;
+pub use memory::CpuBuffer;
+pub use simd::Isa;
+
+use self::pool::{Parts, Pool};
+use crate::{Error, Result};
+
+/// The environment variable that forces an instruction set: `portable`, `avx2`.
+pub const ISA_VARIABLE: &str = "THERMITE_CPU_ISA";
+
+/// Elements below which a kernel is not worth sharing out.
+const GRAIN: usize = 16 * 1024;
+
+/// The CPU of this machine.
+#[derive(Debug)]
+pub struct Cpu {
+    isa: Isa,
+    pool: Pool,
+}
+
+impl Cpu {
+    /// A device of `threads` threads (all cores if none is given), with the best instructions there are, or those
+    /// that [`ISA_VARIABLE`] names.
+    ///
+    /// # Errors
+    /// If the variable names an instruction set that this processor lacks, or the system gives no threads.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let isa = match std::env::var(ISA_VARIABLE) {
+            Err(_) => Isa::detect(),
+            Ok(name) => Isa::named(&name).ok_or_else(|| Error::Unavailable {
+                device: "cpu".to_owned(),
+                reason: format!(
+                    "{ISA_VARIABLE}={name}, but this processor has {}",
+                    Isa::available()
+                        .iter()
+                        .map(|isa| isa.name())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            })?,
+        };
+        Self::with(threads, isa)
+    }
+
+    /// A device of `threads` threads and the instructions of `isa`.
+    ///
+    /// # Errors
+    /// If the system gives no threads.
+    pub fn with(threads: Option<usize>, isa: Isa) -> Result<Self> {
+        let threads = threads.unwrap_or_else(|| available_parallelism().map_or(1, usize::from));
+        let pool = Pool::new(threads).map_err(|e| Error::Unavailable {
+            device: "cpu".to_owned(),
+            reason: format!("{threads} threads could not be started: {e}"),
+        })?;
+        Ok(Self { isa, pool })
+    }
+
+    /// Threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The instruction set in use.
+    #[must_use]
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Runs `f(i, row)` on each of the rows of `out`, `width` long, on all threads where it pays.
+    fn each_row(&self, out: &mut [f32], width: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+        let rows = out.len().checked_div(width).unwrap_or(0);
+        let parts = Parts::new(out);
+        let grain = GRAIN.div_ceil(width.max(1)).max(1);
+        self.pool.run_ranges(rows, grain, |range| {
+            for row in range {
+                // SAFETY: the ranges are disjoint, so each row is written by one thread.
+                #[allow(unsafe_code)]
+                f(row, unsafe { parts.get(row * width..(row + 1) * width) });
+            }
+        });
+    }
+
+    /// Runs `f(range, part)` on contiguous parts of `out`, on all threads where it pays.
+    fn each_part(&self, out: &mut [f32], f: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+        let len = out.len();
+        let parts = Parts::new(out);
+        self.pool.run_ranges(len, GRAIN, |range| {
+            // SAFETY: the ranges are disjoint.
+            #[allow(unsafe_code)]
+            f(range.clone(), unsafe { parts.get(range) });
+        });
+    }
+
+    /// Bytes a second that all threads together read from memory, over a buffer of `bytes`: the limit of decode.
+    ///
+    /// # Errors
+    /// If there is no memory for the buffer.
+    pub fn read_bandwidth(&self, bytes: usize) -> Result<f64> {
+        let mut buffer = CpuBuffer::new(crate::Dtype::F32, bytes / 4)?;
+        self.each_part(buffer.all_mut(), |_, part| part.fill(1.0));
+        let values: &[f32] = buffer.all();
+        let mut best = f64::INFINITY;
+        for _ in 0..5 {
+            let begin = std::time::Instant::now();
+            self.pool.run_ranges(values.len(), GRAIN, |range| {
+                std::hint::black_box(rows::sum(self.isa, &values[range]));
+            });
+            best = best.min(begin.elapsed().as_secs_f64());
+        }
+        Ok(bytes as f64 / best)
+    }
+}

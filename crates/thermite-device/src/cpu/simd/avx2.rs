@@ -1,0 +1,115 @@
+//! Eight lanes in one AVX2 register, with FMA and F16C.
+//!
+//! The intrinsics are safe to call because an [`Avx2`] is only made on a processor that has them.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::{Chunk, Simd};
+
+/// The proof that the processor has AVX2, FMA and F16C.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+}
+
+/// Wraps register arithmetic: an intrinsic without pointers.
+macro_rules! op {
+    ($e:expr) => {
+        // SAFETY: `self` proves that the processor has the instruction.
+        unsafe { $e }
+    };
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        op!(_mm256_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, from: &Chunk) -> __m256 {
+        // SAFETY: `from` is eight floats; `self` proves the instruction.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+    #[inline(always)]
+    fn load_f16(self, from: &Chunk<f16>) -> __m256 {
+        // SAFETY: `from` is sixteen bytes; `self` proves the instructions.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn load_bf16(self, from: &Chunk<bf16>) -> __m256 {
+        // SAFETY: `from` is sixteen bytes; `self` proves the instructions.
+        unsafe {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
+    fn store(self, v: __m256, to: &mut Chunk) {
+        // SAFETY: `to` is eight floats; `self` proves the instruction.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        op!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        op!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn copysign(self, a: __m256, sign: __m256) -> __m256 {
+        op!({
+            let mask = _mm256_set1_ps(-0.0);
+            _mm256_or_ps(_mm256_andnot_ps(mask, a), _mm256_and_ps(mask, sign))
+        })
+    }
+    #[inline(always)]
+    fn if_less(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        op!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        op!(_mm256_round_ps::<
+            { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
+        >(a))
+    }
+    #[inline(always)]
+    fn exp2i(self, n: __m256) -> __m256 {
+        op!({
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! Eight float lanes, on any processor: kernels are written once over [`Simd`] and compiled for each instruction
+//! set by [`simd_fn!`].
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod math;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+use half::{bf16, f16};
+pub(crate) use math::{exp, tanh};
+pub(crate) use portable::Portable;
+
+/// Lanes of a vector.
+pub(crate) const LANES: usize = 8;
+
+/// One vector's worth of values in memory.
+pub(crate) type Chunk<T = f32> = [T; LANES];
+
+/// The instruction sets there are kernels for. A value of this type is only made by [`Isa::detect`] and
+/// [`Isa::named`], which ask the processor first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust.
+    Portable(Portable),
+    /// AVX2 with FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
+
+impl Isa {
+    /// The best this processor has.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::available()
+            .into_iter()
+            .next_back()
+            .unwrap_or(Self::Portable(Portable::new()))
+    }
+
+    /// All this processor has, the best last.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut all = vec![Self::Portable(Portable::new())];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(Avx2::detect().map(Self::Avx2));
+        all
+    }
+
+    /// The instruction set of that name, if this processor has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::available().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// Its name: `portable`, `avx2`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable(_) => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+        }
+    }
+}
+
+/// Arithmetic on eight lanes. A value of the type is the proof that the processor has the instructions.
+pub(crate) trait Simd: Copy + Send + Sync {
+    type V: Copy;
+
+    fn splat(self, x: f32) -> Self::V;
+    fn load(self, from: &Chunk) -> Self::V;
+    fn load_f16(self, from: &Chunk<f16>) -> Self::V;
+    fn load_bf16(self, from: &Chunk<bf16>) -> Self::V;
+    fn store(self, v: Self::V, to: &mut Chunk);
+
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once where the processor can.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` where either is NaN.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` where either is NaN.
+    fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a` with the sign of `sign`.
+    fn copysign(self, a: Self::V, sign: Self::V) -> Self::V;
+    /// `yes` where `a < b`, else `no`.
+    fn if_less(self, a: Self::V, b: Self::V, yes: Self::V, no: Self::V) -> Self::V;
+    /// To the nearest integer.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `2^n` for integral `n` in `-126 ..= 127`.
+    fn exp2i(self, n: Self::V) -> Self::V;
+
+    fn lanes(self, v: Self::V) -> Chunk {
+        let mut out = [0.0; LANES];
+        self.store(v, &mut out);
+        out
+    }
+    /// The sum of the lanes, always in the same order.
+    fn sum(self, v: Self::V) -> f32 {
+        let [a, b, c, d, e, f, g, h] = self.lanes(v);
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+    /// The largest lane; NaN lanes do not count.
+    fn max_lane(self, v: Self::V) -> f32 {
+        self.lanes(v).into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// What a matrix or a cache stores, and how eight of it become floats.
+pub(crate) trait Stored: bytemuck::Pod + Send + Sync {
+    fn load<S: Simd>(s: S, from: &Chunk<Self>) -> S::V;
+    fn from_f32(x: f32) -> Self;
+    fn to_f32(self) -> f32;
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &Chunk) -> S::V {
+        s.load(from)
+    }
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &Chunk<f16>) -> S::V {
+        s.load_f16(from)
+    }
+    fn from_f32(x: f32) -> Self {
+        f16::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &Chunk<bf16>) -> S::V {
+        s.load_bf16(from)
+    }
+    fn from_f32(x: f32) -> Self {
+        bf16::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Makes `name(isa, args)` out of a body generic over [`Simd`], compiled once for each instruction set. The body
+/// must be `#[inline(always)]`.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident: $bound:path),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;) => {
+        $(#[$meta])*
+        $vis fn $name $(<$($g: $bound),+>)? (isa: $crate::cpu::simd::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2 $(<$($g: $bound),+>)? (simd: $crate::cpu::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
+                $body(simd, $($arg),*)
+            }
+            match isa {
+                $crate::cpu::simd::Isa::Portable(simd) => $body(simd, $($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Avx2` exists only where the processor has these instructions.
+                #[allow(unsafe_code)]
+                $crate::cpu::simd::Isa::Avx2(simd) => unsafe { avx2 $(::<$($g),+>)? (simd, $($arg),*) },
+            }
+        }
+    };
+}
+pub(crate) use simd_fn;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back() {
+        for isa in Isa::available() {
+            assert_eq!(Isa::named(isa.name()), Some(isa));
+        }
+        assert_eq!(Isa::named("abacus"), None);
+    }
+}

@@ -1,0 +1,460 @@
+//! The trait that every device implements: one method a kernel, memory, and the diagram's boxes.
+
+use std::fmt;
+
+use crate::boxes::{self, Activations, AttentionShape, AttentionWeights, Linear, MlpWeights, Norm};
+use crate::{Result, Step};
+
+/// The type of a buffer's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE single precision: activations, norms, logits.
+    F32,
+    /// IEEE half precision: weights and KV cache.
+    F16,
+    /// The upper half of a float32: weights.
+    BF16,
+    /// Token ids, positions, slots and rows.
+    I32,
+}
+
+impl Dtype {
+    /// Bytes an element.
+    #[must_use]
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 | Self::I32 => 4,
+            Self::F16 | Self::BF16 => 2,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::I32 => "i32",
+        })
+    }
+}
+
+/// How the values of a [`MatrixView`] lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[rows, cols]`, a row contiguous: `nn.Linear`, embeddings.
+    RowMajor,
+    /// `[cols, rows]`, a column contiguous: GPT-2's `Conv1D`.
+    ColumnMajor,
+}
+
+/// A weight matrix in host memory, little-endian, of any alignment. A row is one output of
+/// [`Device::matmul`], or one entry of an embedding table.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixView<'a> {
+    /// Type of the values: `F32`, `F16` or `BF16`.
+    pub dtype: Dtype,
+    /// Outputs of the product.
+    pub rows: usize,
+    /// Inputs of the product.
+    pub cols: usize,
+    /// Which of the two dimensions is contiguous.
+    pub layout: Layout,
+    /// `rows * cols` values.
+    pub bytes: &'a [u8],
+}
+
+/// The geometry of one layer's paged KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Blocks in the pool.
+    pub n_blocks: usize,
+    /// Tokens a block.
+    pub block_size: usize,
+    /// Key and value heads.
+    pub n_kv_head: usize,
+    /// Channels a head.
+    pub head_dim: usize,
+    /// Type of the stored keys and values: `F32` or `F16`.
+    pub dtype: Dtype,
+}
+
+impl KvShape {
+    /// Bytes of the keys and values of one layer.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        2 * self.n_blocks * self.block_size * self.n_kv_head * self.head_dim * self.dtype.bytes()
+    }
+}
+
+/// One layer's keys and values, in pages. The layout within a block is the device's own: only
+/// [`Device::cache_write`], [`Device::cache_gather`] and the attention boxes look inside.
+#[derive(Debug)]
+pub struct KvLayer<D: Device> {
+    /// Geometry.
+    pub shape: KvShape,
+    /// Keys.
+    pub k: D::Buffer,
+    /// Values.
+    pub v: D::Buffer,
+}
+
+/// A machine that runs the kernels.
+///
+/// Notation: `n` rows (tokens), `c` channels, `nh` heads, `hs` head size, `t` sequence length, `v` vocabulary.
+/// Buffers come in the kernel's order; a buffer may be larger than the shape asks for, never smaller.
+/// All float buffers are `f32` unless said otherwise; index buffers are `i32`.
+///
+/// Work may be queued: errors of the device itself surface at the latest in [`Device::submit`] or a read.
+pub trait Device: Send + Sync + Sized + 'static {
+    /// A linear piece of device memory.
+    type Buffer: fmt::Debug + Send + Sync;
+    /// A weight matrix in the layout that suits the device.
+    type Matrix: fmt::Debug + Send + Sync;
+
+    /// A line for people: which machine, with what.
+    fn describe(&self) -> String;
+
+    // ---- memory
+
+    /// A new buffer of `len` zeros.
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<Self::Buffer>;
+    /// Copies `data` to the start of `dst`.
+    fn write_f32(&self, dst: &mut Self::Buffer, data: &[f32]) -> Result<()>;
+    /// Copies `data` to the start of `dst`.
+    fn write_i32(&self, dst: &mut Self::Buffer, data: &[i32]) -> Result<()>;
+    /// Copies `out.len()` elements of `src`, from element `first` on, after all work queued before.
+    fn read_f32(&self, src: &Self::Buffer, first: usize, out: &mut [f32]) -> Result<()>;
+    /// As [`Device::read_f32`].
+    fn read_i32(&self, src: &Self::Buffer, first: usize, out: &mut [i32]) -> Result<()>;
+    /// The matrices `parts`, stacked: all of one dtype and width, their rows one after another.
+    fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix>;
+    /// An empty cache of `shape`.
+    fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>>;
+    /// Starts what is queued and waits for it.
+    fn submit(&self) -> Result<()>;
+
+    /// A new buffer that holds `data`.
+    fn upload_f32(&self, data: &[f32]) -> Result<Self::Buffer> {
+        let mut buffer = self.alloc(Dtype::F32, data.len())?;
+        self.write_f32(&mut buffer, data)?;
+        Ok(buffer)
+    }
+
+    // ---- embedding.metal
+
+    /// `out[i] = weight[tokens[i]]`; `tokens` `[n]`, `out` `[n, c]`, `weight` `[vocab, c]`.
+    fn embedding_forward(
+        &self,
+        weight: &Self::Matrix,
+        tokens: &Self::Buffer,
+        out: &mut Self::Buffer,
+        n: usize,
+    ) -> Result<()>;
+    /// `x[i] += weight[positions[i]]`; `positions` `[n]`, `x` `[n, c]`, `weight` `[n_positions, c]`.
+    fn positional_embedding_add(
+        &self,
+        weight: &Self::Matrix,
+        positions: &Self::Buffer,
+        x: &mut Self::Buffer,
+        n: usize,
+    ) -> Result<()>;
+    /// `out[i] = x[rows[i]]`; `rows` `[m]`, `out` `[m, c]`, `x` `[*, c]`.
+    fn gather_rows(
+        &self,
+        x: &Self::Buffer,
+        rows: &Self::Buffer,
+        out: &mut Self::Buffer,
+        m: usize,
+        c: usize,
+    ) -> Result<()>;
+
+    // ---- layernorm.metal
+
+    /// `out = (x - mean) / sqrt(var + eps) * gamma + beta` over each of `n` rows of `c`; `mean` and `rstd`
+    /// `[n]` are written where given.
+    fn layernorm_forward(
+        &self,
+        x: &Self::Buffer,
+        gamma: &Self::Buffer,
+        beta: &Self::Buffer,
+        out: &mut Self::Buffer,
+        mean: Option<&mut Self::Buffer>,
+        rstd: Option<&mut Self::Buffer>,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()>;
+    /// `out = x / sqrt(mean(x^2) + eps) * gamma` over each of `n` rows of `c`.
+    fn rmsnorm_forward(
+        &self,
+        x: &Self::Buffer,
+        gamma: &Self::Buffer,
+        out: &mut Self::Buffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()>;
+
+    // ---- attention.metal
+
+    /// `att[h, i, j] = q[h, i] . k[h, j] / sqrt(hs)`, `-inf` where `j > i`; `q`, `k` `[bh, t, hs]`,
+    /// `att` `[bh, t, t]`.
+    fn attention_scores(
+        &self,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        att: &mut Self::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()>;
+    /// Softmax over each of `n` rows of `t`, in place. A row of `-inf` becomes zeros.
+    fn softmax_inplace(&self, x: &mut Self::Buffer, n: usize, t: usize) -> Result<()>;
+    /// `out[h, i] = sum over j <= i of att[h, i, j] * v[h, j]`; `v`, `out` `[bh, t, hs]`, `att` `[bh, t, t]`.
+    fn attention_mix(
+        &self,
+        att: &Self::Buffer,
+        v: &Self::Buffer,
+        out: &mut Self::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()>;
+    /// Rotates the pairs `(x[i], x[i + hs/2])` by the angle whose cosine and sine are
+    /// `freqs[position, 2i]` and `freqs[position, 2i + 1]`; `x` `[bh, t, hs]`, `freqs` `[t, hs]`.
+    fn rope_forward(
+        &self,
+        x: &mut Self::Buffer,
+        freqs: &Self::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()>;
+
+    // ---- activation.metal
+
+    /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, for `n` values.
+    fn gelu_forward(&self, x: &Self::Buffer, out: &mut Self::Buffer, n: usize) -> Result<()>;
+    /// `x / (1 + e^-x)`, for `n` values.
+    fn silu_forward(&self, x: &Self::Buffer, out: &mut Self::Buffer, n: usize) -> Result<()>;
+    /// `silu(gate) * up`, for `n` values.
+    fn swiglu_forward(
+        &self,
+        gate: &Self::Buffer,
+        up: &Self::Buffer,
+        out: &mut Self::Buffer,
+        n: usize,
+    ) -> Result<()>;
+    /// `max(0, x)`, for `n` values; NaN stays NaN.
+    fn relu_forward(&self, x: &Self::Buffer, out: &mut Self::Buffer, n: usize) -> Result<()>;
+    /// `1 / (1 + e^-x)`, for `n` values.
+    fn sigmoid_forward(&self, x: &Self::Buffer, out: &mut Self::Buffer, n: usize) -> Result<()>;
+
+    // ---- residual.metal
+
+    /// `residual += x`, for `n` values.
+    fn residual_add(&self, residual: &mut Self::Buffer, x: &Self::Buffer, n: usize) -> Result<()>;
+    /// `residual += x; out = layernorm(residual)` over each of `n` rows of `c`.
+    fn residual_layernorm(
+        &self,
+        residual: &mut Self::Buffer,
+        x: &Self::Buffer,
+        gamma: &Self::Buffer,
+        beta: &Self::Buffer,
+        out: &mut Self::Buffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()>;
+    /// `residual += x; out = rmsnorm(residual)` over each of `n` rows of `c`.
+    fn residual_rmsnorm(
+        &self,
+        residual: &mut Self::Buffer,
+        x: &Self::Buffer,
+        gamma: &Self::Buffer,
+        out: &mut Self::Buffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()>;
+
+    // ---- sampling.metal: one threadgroup a row of the vocabulary
+
+    /// Index of the largest of each row: ties to the lowest index, NaN below everything; `out` `i32 [rows]`.
+    fn argmax_sample(
+        &self,
+        logits: &Self::Buffer,
+        out: &mut Self::Buffer,
+        rows: usize,
+        v: usize,
+    ) -> Result<()>;
+    /// Keeps exactly the `k` largest of each row (ties to the lowest index), the rest become `-inf`.
+    fn topk_mask(&self, logits: &mut Self::Buffer, rows: usize, v: usize, k: usize) -> Result<()>;
+    /// `cap * tanh(x / cap)`.
+    fn softcap_logits(
+        &self,
+        logits: &mut Self::Buffer,
+        rows: usize,
+        v: usize,
+        cap: f32,
+    ) -> Result<()>;
+    /// `x / temperature`.
+    fn temperature_scale(
+        &self,
+        logits: &mut Self::Buffer,
+        rows: usize,
+        v: usize,
+        temperature: f32,
+    ) -> Result<()>;
+    /// For each of `m` distinct `tokens`, seen `counts` times, in one row of `v` logits: a positive logit is
+    /// divided by `repeat`, another multiplied; then `presence + frequency * count` is taken away.
+    fn penalize_logits(
+        &self,
+        logits: &mut Self::Buffer,
+        tokens: &Self::Buffer,
+        counts: &Self::Buffer,
+        v: usize,
+        m: usize,
+        repeat: f32,
+        presence: f32,
+        frequency: f32,
+    ) -> Result<()>;
+
+    // ---- flash_attention.metal
+
+    /// Causal attention in one pass over the keys, never holding a `[t, t]` matrix; all `[bh, t, hs]`.
+    fn flash_attention_forward(
+        &self,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        out: &mut Self::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()>;
+
+    // ---- linear.metal, and the vendor's matmul
+
+    /// `out[i, o] = sum over k of x[i, k] * weight[o, k]`; `x` `[n, cols]`, `out` `[n, rows]`. One row's sum is
+    /// taken in the same order whatever `n` is.
+    fn matmul(
+        &self,
+        x: &Self::Buffer,
+        weight: &Self::Matrix,
+        out: &mut Self::Buffer,
+        n: usize,
+    ) -> Result<()>;
+    /// `x[i] += bias` over `n` rows of `c`.
+    fn bias_add(&self, x: &mut Self::Buffer, bias: &Self::Buffer, n: usize, c: usize)
+    -> Result<()>;
+
+    // ---- paging.metal: ragged batches and the paged KV cache
+
+    /// The queries of one span of a fused QKV row, by head: columns `column + h * hs ..` of rows
+    /// `first_row .. first_row + rows` of `x` `[*, width]` go to the last `rows` rows of `out` `[nh, t, hs]`,
+    /// whose other rows become zero.
+    fn split_heads(
+        &self,
+        x: &Self::Buffer,
+        out: &mut Self::Buffer,
+        heads: HeadRows,
+        width: usize,
+        column: usize,
+    ) -> Result<()>;
+    /// The inverse: the last `rows` rows of `x` `[nh, t, hs]` go to rows `first_row ..` of `out` `[*, nh * hs]`.
+    fn merge_heads(&self, x: &Self::Buffer, out: &mut Self::Buffer, heads: HeadRows) -> Result<()>;
+    /// Stores the keys and values of `n` fused QKV rows (`n_head + 2 n_kv_head` heads wide) in the cache, row
+    /// `i` at `slots[i]` = block * block_size + offset. A negative slot is skipped.
+    fn cache_write(
+        &self,
+        qkv: &Self::Buffer,
+        slots: &Self::Buffer,
+        cache: &mut KvLayer<Self>,
+        n: usize,
+        n_head: usize,
+    ) -> Result<()>;
+    /// The first `t` keys and values of one sequence, out of its pages: `k`, `v` `[n_head, t, hs]`; head `h`
+    /// reads cache head `h / (n_head / n_kv_head)`. The sequence's blocks are `block_tables[table ..]`.
+    fn cache_gather(
+        &self,
+        cache: &KvLayer<Self>,
+        block_tables: &Self::Buffer,
+        table: usize,
+        k: &mut Self::Buffer,
+        v: &mut Self::Buffer,
+        t: usize,
+        n_head: usize,
+    ) -> Result<()>;
+
+    // ---- the boxes of the diagram
+
+    /// `out = x W^T + b`.
+    fn linear(
+        &self,
+        x: &Self::Buffer,
+        linear: &Linear<Self>,
+        out: &mut Self::Buffer,
+        n: usize,
+    ) -> Result<()> {
+        boxes::linear(self, x, linear, out, n)
+    }
+    /// Attention of the step's rows over the cache, into which their keys and values go first.
+    fn attention(
+        &self,
+        acts: &mut Activations<Self>,
+        cache: &mut KvLayer<Self>,
+        step: &Step<Self>,
+        shape: AttentionShape,
+    ) -> Result<()> {
+        boxes::attention(self, acts, cache, step, shape)
+    }
+    /// Norm, QKV projection, attention, output projection: reads `acts.residual`, leaves its sum's other
+    /// half in `acts.branch`.
+    fn attention_block(
+        &self,
+        weights: &AttentionWeights<Self>,
+        acts: &mut Activations<Self>,
+        cache: &mut KvLayer<Self>,
+        step: &Step<Self>,
+        shape: AttentionShape,
+    ) -> Result<()> {
+        boxes::attention_block(self, weights, acts, cache, step, shape)
+    }
+    /// Adds `acts.branch` to the residual, norm, up, activation, down, and adds that too.
+    fn mlp_block(
+        &self,
+        weights: &MlpWeights<Self>,
+        acts: &mut Activations<Self>,
+        step: &Step<Self>,
+    ) -> Result<()> {
+        boxes::mlp_block(self, weights, acts, step)
+    }
+    /// The logits of the step's output rows: final norm and head.
+    fn lm_head(
+        &self,
+        norm: &Norm<Self>,
+        head: &Self::Matrix,
+        acts: &mut Activations<Self>,
+        step: &Step<Self>,
+    ) -> Result<()> {
+        boxes::lm_head(self, norm, head, acts, step)
+    }
+}
+
+/// Which rows of a ragged batch are which rows of a head-major tensor `[n_head, t, hs]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadRows {
+    /// Heads.
+    pub n_head: usize,
+    /// First row of the span in the batch.
+    pub first_row: usize,
+    /// Rows of the span; they are the last ones of `t`.
+    pub rows: usize,
+    /// Length of the head-major tensor.
+    pub t: usize,
+    /// Channels a head.
+    pub hs: usize,
+}
