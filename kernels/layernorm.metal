@@ -1,0 +1,163 @@
+// layernorm.metal - normalisation of rows.
+//
+//   layernorm_forward   out = (x - mean) * rstd * gamma + beta,  rstd = 1 / sqrt(mean((x - mean)^2) + eps)
+//                       Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450
+//   rmsnorm_forward     out = x * gamma / sqrt(mean(x^2) + eps)
+//                       Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv 1910.07467
+//
+// Shapes    x [N, C] float; gamma, beta [C] float; out [N, C] float, half (_f16) or bfloat (_bf16); mean, rstd [N]
+//           float, each may be nil. Any C.
+// Dispatch  one threadgroup a row: threadgroups (N), threadgroup (min(C rounded up to 32, 1024)); any multiple of 32
+//           is right. threadgroup(0): one float a simdgroup is used (the reference's one a thread is enough).
+// Assumes   the sum of a row's squares stays finite in float (below 3.4e38). The variance takes a second pass over the
+//           row: the difference of mean(x^2) and mean^2 would lose all digits where the mean is large.
+#include <metal_stdlib>
+#include "reduce.h"
+#include "storage.h"
+using namespace metal;
+
+template <typename T>
+kernel void layernorm(
+    device const float* x      [[buffer(0)]],
+    device const float* gamma  [[buffer(1)]],
+    device const float* beta   [[buffer(2)]],
+    device T*           out    [[buffer(3)]],
+    device float*       mean   [[buffer(4)]],
+    device float*       rstd   [[buffer(5)]],
+    constant int&       C      [[buffer(6)]],
+    constant float&     eps    [[buffer(7)]],
+    threadgroup float*  shared [[threadgroup(0)]],
+    uint row  [[threadgroup_position_in_grid]],
+    uint tid  [[thread_position_in_threadgroup]],
+    uint gsz  [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint n = uint(C);
+    device const float* xr = x + ulong(row) * n;
+    device T* yr = out + ulong(row) * n;
+
+    float sum = 0.0f;
+    for (uint c = tid; c < n; c += gsz) sum += xr[c];
+    const float mu = threadgroup_sum(sum, shared, lane, sg, nsg) / float(n);
+
+    float squares = 0.0f;
+    for (uint c = tid; c < n; c += gsz) {
+        const float d = xr[c] - mu;
+        squares = fma(d, d, squares);
+    }
+    const float rs = rsqrt(threadgroup_sum(squares, shared, lane, sg, nsg) / float(n) + eps);
+
+    for (uint c = tid; c < n; c += gsz) yr[c] = T(fma((xr[c] - mu) * rs, gamma[c], beta[c]));
+    if (tid == 0 && mean != nullptr) mean[row] = mu;
+    if (tid == 0 && rstd != nullptr) rstd[row] = rs;
+}
+template [[host_name("layernorm_forward")]]      kernel decltype(layernorm<float>)  layernorm<float>;
+template [[host_name("layernorm_forward_f16")]]  kernel decltype(layernorm<half>)   layernorm<half>;
+template [[host_name("layernorm_forward_bf16")]] kernel decltype(layernorm<bfloat>) layernorm<bfloat>;
+
+template <typename T>
+kernel void rmsnorm(
+    device const float* x      [[buffer(0)]],
+    device const float* gamma  [[buffer(1)]],
+    device T*           out    [[buffer(2)]],
+    constant int&       C      [[buffer(3)]],
+    constant float&     eps    [[buffer(4)]],
+    threadgroup float*  shared [[threadgroup(0)]],
+    uint row  [[threadgroup_position_in_grid]],
+    uint tid  [[thread_position_in_threadgroup]],
+    uint gsz  [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint n = uint(C);
+    device const float* xr = x + ulong(row) * n;
+    device T* yr = out + ulong(row) * n;
+
+    float squares = 0.0f;
+    for (uint c = tid; c < n; c += gsz) squares = fma(xr[c], xr[c], squares);
+    const float rs = rsqrt(threadgroup_sum(squares, shared, lane, sg, nsg) / float(n) + eps);
+
+    for (uint c = tid; c < n; c += gsz) yr[c] = T(xr[c] * rs * gamma[c]);
+}
+template [[host_name("rmsnorm_forward")]]      kernel decltype(rmsnorm<float>)  rmsnorm<float>;
+template [[host_name("rmsnorm_forward_f16")]]  kernel decltype(rmsnorm<half>)   rmsnorm<half>;
+template [[host_name("rmsnorm_forward_bf16")]] kernel decltype(rmsnorm<bfloat>) rmsnorm<bfloat>;
+
+// The same, four channels at a time. C % 4 == 0; threadgroup (min(C / 4 rounded up to 32, 1024)).
+template <typename T>
+kernel void layernorm_v4(
+    device const float* x      [[buffer(0)]],
+    device const float* gamma  [[buffer(1)]],
+    device const float* beta   [[buffer(2)]],
+    device T*           out    [[buffer(3)]],
+    device float*       mean   [[buffer(4)]],
+    device float*       rstd   [[buffer(5)]],
+    constant int&       C      [[buffer(6)]],
+    constant float&     eps    [[buffer(7)]],
+    threadgroup float*  shared [[threadgroup(0)]],
+    uint row  [[threadgroup_position_in_grid]],
+    uint tid  [[thread_position_in_threadgroup]],
+    uint gsz  [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint n = uint(C), step = 4 * gsz;
+    device const float* xr = x + ulong(row) * n;
+    device T* yr = out + ulong(row) * n;
+
+    float4 sum = float4(0.0f);
+    for (uint c = 4 * tid; c < n; c += step) sum += load4(xr + c);
+    const float mu = threadgroup_sum(sum4(sum), shared, lane, sg, nsg) / float(n);
+
+    float4 squares = float4(0.0f);
+    for (uint c = 4 * tid; c < n; c += step) {
+        const float4 d = load4(xr + c) - mu;
+        squares = fma(d, d, squares);
+    }
+    const float rs = rsqrt(threadgroup_sum(sum4(squares), shared, lane, sg, nsg) / float(n) + eps);
+
+    for (uint c = 4 * tid; c < n; c += step) {
+        store4(yr + c, fma((load4(xr + c) - mu) * rs, load4(gamma + c), load4(beta + c)));
+    }
+    if (tid == 0 && mean != nullptr) mean[row] = mu;
+    if (tid == 0 && rstd != nullptr) rstd[row] = rs;
+}
+template [[host_name("layernorm_forward_v4")]]      kernel decltype(layernorm_v4<float>)  layernorm_v4<float>;
+template [[host_name("layernorm_forward_f16_v4")]]  kernel decltype(layernorm_v4<half>)   layernorm_v4<half>;
+template [[host_name("layernorm_forward_bf16_v4")]] kernel decltype(layernorm_v4<bfloat>) layernorm_v4<bfloat>;
+
+template <typename T>
+kernel void rmsnorm_v4(
+    device const float* x      [[buffer(0)]],
+    device const float* gamma  [[buffer(1)]],
+    device T*           out    [[buffer(2)]],
+    constant int&       C      [[buffer(3)]],
+    constant float&     eps    [[buffer(4)]],
+    threadgroup float*  shared [[threadgroup(0)]],
+    uint row  [[threadgroup_position_in_grid]],
+    uint tid  [[thread_position_in_threadgroup]],
+    uint gsz  [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint n = uint(C), step = 4 * gsz;
+    device const float* xr = x + ulong(row) * n;
+    device T* yr = out + ulong(row) * n;
+
+    float4 squares = float4(0.0f);
+    for (uint c = 4 * tid; c < n; c += step) {
+        const float4 v = load4(xr + c);
+        squares = fma(v, v, squares);
+    }
+    const float rs = rsqrt(threadgroup_sum(sum4(squares), shared, lane, sg, nsg) / float(n) + eps);
+
+    for (uint c = 4 * tid; c < n; c += step) store4(yr + c, load4(xr + c) * rs * load4(gamma + c));
+}
+template [[host_name("rmsnorm_forward_v4")]]      kernel decltype(rmsnorm_v4<float>)  rmsnorm_v4<float>;
+template [[host_name("rmsnorm_forward_f16_v4")]]  kernel decltype(rmsnorm_v4<half>)   rmsnorm_v4<half>;
+template [[host_name("rmsnorm_forward_bf16_v4")]] kernel decltype(rmsnorm_v4<bfloat>) rmsnorm_v4<bfloat>;
