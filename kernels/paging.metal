@@ -1,0 +1,136 @@
+// paging.metal - between the rows of a ragged batch, the [head, token, channel] tensors of the attention kernels, and
+// the paged KV cache.
+//
+//   split_heads    out[h, T - rows + i, d] = x[first_row + i, column + h*hs + d]; the T - rows tokens before are zeros
+//   merge_heads    out[first_row + i, h*hs + d] = x[h, T - rows + i, d]
+//   rope_rows      rope_forward (attention.metal) on columns of x, row n at position positions[n]
+//   cache_write    row n's K and V into the cache at slots[n] = block * block_size + offset; a negative slot is skipped
+//   cache_gather   a sequence's first T tokens of K and V out of the cache; query head h reads KV head h / (nh / n_kv_head)
+//                  Kwon et al., "Efficient Memory Management ... with PagedAttention", arXiv 2309.06180
+//
+// Shapes    x of split_heads and rope_rows, qkv [N, W]: W floats from row to row, the wanted columns start at `column`;
+//           x of merge_heads, out of split_heads, K, V [nh, T, hs]; freqs [n_positions, hs];
+//           caches [n_blocks, n_kv_head, block_size, hs], float, half (_f16) or bfloat (_bf16);
+//           block_table [T / block_size rounded up]. All else float or int.
+// Dispatch  split_heads, cache_gather: threads (hs, T, nh). merge_heads: threads (hs, rows, nh). rope_rows: threads
+//           (hs / 2, n_head, N). cache_write: threads (hs, n_kv_head, N). Threadgroup (min(hs rounded up to 32, 1024),
+//           1, 1), or any (x, y, 1); no threadgroup memory.
+// Assumes   block numbers, slots and positions lie inside their tables; no two rows of a batch share a slot.
+#include <metal_stdlib>
+using namespace metal;
+
+// Where (block, head, offset) of a paged cache begins.
+inline ulong cache_row(ulong block, uint head, uint offset, int n_kv_head, int block_size, int hs) {
+    return ((block * n_kv_head + head) * block_size + offset) * hs;
+}
+
+kernel void split_heads(
+    device const float* x         [[buffer(0)]],
+    device float*       out       [[buffer(1)]],
+    constant int&       first_row [[buffer(2)]],
+    constant int&       rows      [[buffer(3)]],
+    constant int&       T         [[buffer(4)]],
+    constant int&       W         [[buffer(5)]],
+    constant int&       column    [[buffer(6)]],
+    constant int&       hs        [[buffer(7)]],
+    uint3 gid [[thread_position_in_grid]])
+{
+    const uint d = gid.x, t = gid.y, h = gid.z;
+    if (d >= uint(hs) || t >= uint(T)) return;
+    const int i = int(t) - (T - rows);
+    float v = 0.0f;
+    if (i >= 0) v = x[ulong(first_row + i) * W + column + ulong(h) * hs + d];
+    out[(ulong(h) * T + t) * hs + d] = v;
+}
+
+kernel void merge_heads(
+    device const float* x         [[buffer(0)]],
+    device float*       out       [[buffer(1)]],
+    constant int&       first_row [[buffer(2)]],
+    constant int&       rows      [[buffer(3)]],
+    constant int&       T         [[buffer(4)]],
+    constant int&       hs        [[buffer(5)]],
+    uint3 gid [[thread_position_in_grid]],
+    uint3 grid [[threads_per_grid]])
+{
+    const uint d = gid.x, i = gid.y, h = gid.z, nh = grid.z;
+    if (d >= uint(hs) || i >= uint(rows)) return;
+    const ulong from = (ulong(h) * T + (T - rows) + i) * hs + d;
+    out[(ulong(first_row) + i) * nh * hs + ulong(h) * hs + d] = x[from];
+}
+
+kernel void rope_rows(
+    device float*       x         [[buffer(0)]],
+    device const float* freqs     [[buffer(1)]],
+    device const int*   positions [[buffer(2)]],
+    constant int&       W         [[buffer(3)]],
+    constant int&       column    [[buffer(4)]],
+    constant int&       n_head    [[buffer(5)]],
+    constant int&       hs        [[buffer(6)]],
+    uint3 gid [[thread_position_in_grid]])
+{
+    const uint i = gid.x, h = gid.y, n = gid.z, pairs = uint(hs) / 2;
+    if (i >= pairs || h >= uint(n_head)) return;
+    device const float* angle = freqs + ulong(positions[n]) * hs + 2 * i;
+    device float* lo = x + ulong(n) * W + column + ulong(h) * hs + i;
+    device float* hi = lo + pairs;
+    const float c = angle[0], s = angle[1], a = *lo, b = *hi;
+    *lo = a * c - b * s;
+    *hi = a * s + b * c;
+}
+
+template <typename T>
+kernel void write_cache(
+    device const float* qkv        [[buffer(0)]],
+    device const int*   slots      [[buffer(1)]],
+    device T*           k_cache    [[buffer(2)]],
+    device T*           v_cache    [[buffer(3)]],
+    constant int&       W          [[buffer(4)]],
+    constant int&       k_column   [[buffer(5)]],
+    constant int&       v_column   [[buffer(6)]],
+    constant int&       n_kv_head  [[buffer(7)]],
+    constant int&       hs         [[buffer(8)]],
+    constant int&       block_size [[buffer(9)]],
+    uint3 gid [[thread_position_in_grid]])
+{
+    const uint d = gid.x, h = gid.y, n = gid.z;
+    if (d >= uint(hs) || h >= uint(n_kv_head)) return;
+    const int slot = slots[n];
+    if (slot < 0) return;
+    device const float* row = qkv + ulong(n) * W + ulong(h) * hs + d;
+    const ulong to = cache_row(ulong(slot / block_size), h, uint(slot % block_size), n_kv_head, block_size, hs) + d;
+    k_cache[to] = T(row[k_column]);
+    v_cache[to] = T(row[v_column]);
+}
+template [[host_name("cache_write")]]      kernel decltype(write_cache<float>)  write_cache<float>;
+template [[host_name("cache_write_f16")]]  kernel decltype(write_cache<half>)   write_cache<half>;
+template [[host_name("cache_write_bf16")]] kernel decltype(write_cache<bfloat>) write_cache<bfloat>;
+
+// S: the cache's storage. D: what the attention kernel that follows reads.
+template <typename S, typename D>
+kernel void gather_cache(
+    device const S*   k_cache     [[buffer(0)]],
+    device const S*   v_cache     [[buffer(1)]],
+    device const int* block_table [[buffer(2)]],
+    device D*         K           [[buffer(3)]],
+    device D*         V           [[buffer(4)]],
+    constant int&     T           [[buffer(5)]],
+    constant int&     hs          [[buffer(6)]],
+    constant int&     nh          [[buffer(7)]],
+    constant int&     n_kv_head   [[buffer(8)]],
+    constant int&     block_size  [[buffer(9)]],
+    uint3 gid [[thread_position_in_grid]])
+{
+    const uint d = gid.x, t = gid.y, h = gid.z;
+    if (d >= uint(hs) || t >= uint(T)) return;
+    const uint size = uint(block_size), kv_head = h / uint(nh / n_kv_head);
+    const ulong from = cache_row(ulong(block_table[t / size]), kv_head, t % size, n_kv_head, block_size, hs) + d;
+    const ulong to = (ulong(h) * T + t) * hs + d;
+    K[to] = D(k_cache[from]);
+    V[to] = D(v_cache[from]);
+}
+template [[host_name("cache_gather")]]         kernel decltype(gather_cache<float, float>)  gather_cache<float, float>;
+template [[host_name("cache_gather_f16")]]     kernel decltype(gather_cache<half, float>)   gather_cache<half, float>;
+template [[host_name("cache_gather_bf16")]]    kernel decltype(gather_cache<bfloat, float>) gather_cache<bfloat, float>;
+template [[host_name("cache_gather_f16_f16")]] kernel decltype(gather_cache<half, half>)    gather_cache<half, half>;
+template [[host_name("cache_gather_bf16_bf16")]] kernel decltype(gather_cache<bfloat, bfloat>) gather_cache<bfloat, bfloat>;
