@@ -1,1 +1,17 @@
-//! The forward passes of Thermite.
+//! The forward passes of Thermite: config and weights in, logits out.
+//!
+//! A [`Model`] reads like the data-flow diagram: embedding, then for each layer an attention block and an MLP
+//! block, then the head. The blocks are the boxes of [`thermite_device`].
+
+mod config;
+mod error;
+pub mod gpt2;
+mod kv_cache;
+mod loader;
+mod model;
+pub mod random;
+
+pub use config::{Architecture, Config};
+pub use error::{Error, Result};
+pub use kv_cache::KvCache;
+pub use model::{Model, Options};

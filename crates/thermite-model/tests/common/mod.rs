@@ -1,0 +1,77 @@
+//! The embedded model on a device, and a sequence to run through it.
+
+use thermite_device::cpu::{Cpu, Isa};
+use thermite_device::{Batch, Device, Dtype, Outputs};
+use thermite_formats::{EmbeddedModel, ModelFiles};
+use thermite_model::{KvCache, Model, Options};
+
+pub(crate) const BLOCK: usize = 16;
+
+pub(crate) fn files() -> ModelFiles {
+    ModelFiles::embedded(EmbeddedModel {
+        name: "stories-3m",
+        config_json: thermite_stories_3m::CONFIG_JSON,
+        tokenizer_json: thermite_stories_3m::TOKENIZER_JSON,
+        tokenizer_config_json: None,
+        generation_config_json: None,
+        safetensors: thermite_stories_3m::MODEL_SAFETENSORS,
+    })
+    .unwrap()
+}
+
+pub(crate) fn cpu(threads: usize, isa: Isa) -> Cpu {
+    Cpu::with(Some(threads), isa).unwrap()
+}
+
+/// A model with a cache for `sequences` whole contexts, blocks dealt out so that no sequence's are in order.
+pub(crate) struct Runner<D: Device> {
+    pub(crate) model: Model<D>,
+    pub(crate) cache: KvCache<D>,
+    sequences: usize,
+}
+
+impl<D: Device> Runner<D> {
+    pub(crate) fn new(device: D, options: Options, sequences: usize) -> Self {
+        let model = Model::load(&files(), device, options).unwrap();
+        let blocks = model.config().n_ctx / BLOCK * sequences;
+        let cache =
+            KvCache::new(model.device(), model.config(), blocks, BLOCK, Dtype::F32).unwrap();
+        Self {
+            model,
+            cache,
+            sequences,
+        }
+    }
+
+    pub(crate) fn blocks(&self, sequence: usize) -> Vec<i32> {
+        let all = self.model.config().n_ctx / BLOCK;
+        (0..all)
+            .rev()
+            .map(|i| (i * self.sequences + sequence) as i32)
+            .collect()
+    }
+
+    /// Runs `batches` of (sequence, tokens, start, outputs) and gives the logits of the wanted rows.
+    pub(crate) fn run(&mut self, spans: &[(usize, &[u32], usize, Outputs)]) -> Vec<Vec<f32>> {
+        let mut batch = Batch::default();
+        for &(sequence, tokens, start, outputs) in spans {
+            batch
+                .push(tokens, start, &self.blocks(sequence), BLOCK, outputs)
+                .unwrap();
+        }
+        self.model.forward(&batch, &mut self.cache).unwrap();
+        let v = self.model.config().n_vocab;
+        (0..batch.outputs.len())
+            .map(|row| {
+                let mut logits = vec![0.0; v];
+                self.model.read_logits(row, &mut logits).unwrap();
+                logits
+            })
+            .collect()
+    }
+
+    /// The last position's logits of one prompt.
+    pub(crate) fn prompt(&mut self, tokens: &[u32]) -> Vec<f32> {
+        self.run(&[(0, tokens, 0, Outputs::Last)]).remove(0)
+    }
+}

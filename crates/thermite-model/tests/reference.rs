@@ -1,0 +1,92 @@
+//! The embedded model against float64 arithmetic on the same weights.
+
+mod common;
+
+use common::{Runner, cpu};
+use serde::Deserialize;
+use thermite_device::cpu::Isa;
+use thermite_device::{AttentionKind, Outputs};
+use thermite_model::Options;
+
+#[derive(Deserialize)]
+struct Reference {
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+struct Prompt {
+    ids: Vec<u32>,
+    greedy: Vec<u32>,
+    last_logits: Vec<f32>,
+}
+
+fn prompts() -> Vec<Prompt> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/stories-3m/reference.json"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_json::from_str::<Reference>(&text).unwrap().prompts
+}
+
+fn each_way(mut check: impl FnMut(Isa, AttentionKind)) {
+    for isa in Isa::available() {
+        for kind in [
+            AttentionKind::Naive,
+            AttentionKind::Flash,
+            AttentionKind::Auto,
+        ] {
+            check(isa, kind);
+        }
+    }
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len())
+        .rev()
+        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+        .unwrap() as u32
+}
+
+#[test]
+fn logits_are_those_of_the_reference() {
+    each_way(|isa, attention| {
+        let options = Options {
+            attention,
+            ..Options::default()
+        };
+        let mut runner = Runner::new(cpu(2, isa), options, 1);
+        for prompt in prompts() {
+            let logits = runner.prompt(&prompt.ids);
+            assert_eq!(logits.len(), prompt.last_logits.len());
+            let worst = logits
+                .iter()
+                .zip(&prompt.last_logits)
+                .map(|(a, b)| (a - b).abs());
+            let worst = worst.fold(0.0, f32::max);
+            assert!(worst < 2e-4, "{isa:?} {attention:?}: off by {worst}");
+        }
+    });
+}
+
+#[test]
+fn greedy_tokens_are_those_of_the_reference() {
+    each_way(|isa, attention| {
+        let options = Options {
+            attention,
+            ..Options::default()
+        };
+        let mut runner = Runner::new(cpu(2, isa), options, 1);
+        for prompt in prompts() {
+            let mut ids = prompt.ids.clone();
+            let mut next = argmax(&runner.prompt(&ids));
+            while ids.len() < prompt.greedy.len() {
+                let start = ids.len();
+                ids.push(next);
+                let logits = runner.run(&[(0, &[next], start, Outputs::Last)]);
+                next = argmax(&logits[0]);
+            }
+            assert_eq!(ids, prompt.greedy, "{isa:?} {attention:?}");
+        }
+    });
+}
