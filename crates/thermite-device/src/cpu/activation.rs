@@ -36,7 +36,7 @@ macro_rules! unary {
     ($($(#[$doc:meta])* $name:ident = $f:expr;)*) => {$(
         simd_fn! {
             $(#[$doc])*
-            pub(super) fn $name(x: &[f32], out: &mut [f32]) = |s, x, out| map(s, x, out, |v| $f(s, v));
+            pub(super) fn $name(x: &[f32], out: &mut [f32]) = |s, x, out| map(s, x, out, #[inline(always)] |v| $f(s, v));
         }
     )*};
 }
@@ -64,5 +64,12 @@ simd_fn! {
 
 #[inline(always)]
 fn swiglu_body<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    zip(s, gate, up, out, |g, u| s.mul(silu(s, g), u));
+    zip(
+        s,
+        gate,
+        up,
+        out,
+        #[inline(always)]
+        |g, u| s.mul(silu(s, g), u),
+    );
 }

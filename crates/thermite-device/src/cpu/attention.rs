@@ -209,40 +209,41 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
         table,
         head: task.head / (n_head / pages.n_kv_head),
     };
-    SCRATCH.with_borrow_mut(|(scores, sums)| {
-        let mut from = 0;
-        while from < rows {
-            let flash = kind.is_flash(start + from + 1);
-            // rows on both sides of the threshold are not computed together
-            let same = (from..rows).take_while(|r| kind.is_flash(start + r + 1) == flash);
-            let count = same.take(MAX_ROWS).count();
-            let mut queries = [[].as_slice(); MAX_ROWS];
-            for (r, query) in queries.iter_mut().enumerate().take(count) {
-                *query = &q[q_strides.at(first_row + from + r, task.head)..][..dim];
-            }
-            let block = Block {
-                head: &head,
-                queries: &queries[..count],
-                start: start + from,
-            };
-            sums.clear();
-            sums.resize(count * pages.value_dim() / PANEL, Panel::default());
-            if flash {
-                block.flash(s, scores, sums);
-            } else {
-                block.naive(s, scores, sums);
-            }
-            for r in 0..count {
-                let at = out_strides.at(first_row + from + r, task.head);
-                let sums: &[f32] = bytemuck::cast_slice(sums);
-                // SAFETY: one head of one row belongs to one task alone.
-                #[allow(unsafe_code)]
-                let out = unsafe { task.out.get(at..at + dim) };
-                out.copy_from_slice(&sums[r * pages.value_dim()..][..dim]);
-            }
-            from += count;
+    // taken, not borrowed: a closure here would be compiled without the instructions
+    let (mut scores, mut sums) = SCRATCH.take();
+    let mut from = 0;
+    while from < rows {
+        let flash = kind.is_flash(start + from + 1);
+        // rows on both sides of the threshold are not computed together
+        let same = (from..rows).take_while(|r| kind.is_flash(start + r + 1) == flash);
+        let count = same.take(MAX_ROWS).count();
+        let mut queries = [[].as_slice(); MAX_ROWS];
+        for (r, query) in queries.iter_mut().enumerate().take(count) {
+            *query = &q[q_strides.at(first_row + from + r, task.head)..][..dim];
         }
-    });
+        let block = Block {
+            head: &head,
+            queries: &queries[..count],
+            start: start + from,
+        };
+        sums.clear();
+        sums.resize(count * pages.value_dim() / PANEL, Panel::default());
+        if flash {
+            block.flash(s, &mut scores, &mut sums);
+        } else {
+            block.naive(s, &mut scores, &mut sums);
+        }
+        for r in 0..count {
+            let at = out_strides.at(first_row + from + r, task.head);
+            let sums: &[f32] = bytemuck::cast_slice(&sums);
+            // SAFETY: one head of one row belongs to one task alone.
+            #[allow(unsafe_code)]
+            let out = unsafe { task.out.get(at..at + dim) };
+            out.copy_from_slice(&sums[r * pages.value_dim()..][..dim]);
+        }
+        from += count;
+    }
+    SCRATCH.set((scores, sums));
 }
 
 /// A few rows of queries at successive positions, over one head's keys and values.

@@ -204,34 +204,35 @@ fn few_rows<S: Simd, T: Stored>(s: S, job: &Job<'_>) {
 fn many_rows<S: Simd, T: Stored>(s: S, job: &Job<'_>) {
     let k = job.weight.cols;
     let all = job.weight.panels::<T>();
-    SCRATCH.with_borrow_mut(|(wide, sums)| {
-        wide.resize(K_BLOCK, Panel::default());
-        for panel in job.panels.clone() {
-            sums.clear();
-            sums.resize(job.n, Panel::default());
-            for from in (0..k).step_by(K_BLOCK) {
-                let len = K_BLOCK.min(k - from);
-                let block = &all[panel * k + from..][..len];
-                for (to, w) in wide.iter_mut().zip(block) {
-                    for half in 0..2 {
-                        s.store(T::load(s, &w[half]), &mut to[half]);
-                    }
-                }
-                for first in (0..job.n).step_by(MAX_ROWS) {
-                    let count = MAX_ROWS.min(job.n - first);
-                    let mut rows = [[].as_slice(); MAX_ROWS];
-                    for (r, row) in rows.iter_mut().enumerate().take(count) {
-                        *row = &job.x[(first + r) * k + from..][..len];
-                    }
-                    let acc = &mut sums[first..first + count];
-                    multiply(s, &rows[..count], &[&wide[..len]], acc);
+    // taken, not borrowed: a closure here would be compiled without the instructions
+    let (mut wide, mut sums) = SCRATCH.take();
+    wide.resize(K_BLOCK, Panel::default());
+    for panel in job.panels.clone() {
+        sums.clear();
+        sums.resize(job.n, Panel::default());
+        for from in (0..k).step_by(K_BLOCK) {
+            let len = K_BLOCK.min(k - from);
+            let block = &all[panel * k + from..][..len];
+            for (to, w) in wide.iter_mut().zip(block) {
+                for half in 0..2 {
+                    s.store(T::load(s, &w[half]), &mut to[half]);
                 }
             }
-            for (row, sums) in sums.iter().enumerate() {
-                job.finish(row, panel, sums);
+            for first in (0..job.n).step_by(MAX_ROWS) {
+                let count = MAX_ROWS.min(job.n - first);
+                let mut rows = [[].as_slice(); MAX_ROWS];
+                for (r, row) in rows.iter_mut().enumerate().take(count) {
+                    *row = &job.x[(first + r) * k + from..][..len];
+                }
+                let acc = &mut sums[first..first + count];
+                multiply(s, &rows[..count], &[&wide[..len]], acc);
             }
         }
-    });
+        for (row, sums) in sums.iter().enumerate() {
+            job.finish(row, panel, sums);
+        }
+    }
+    SCRATCH.set((wide, sums));
 }
 
 impl Job<'_> {

@@ -20,9 +20,10 @@ pub(super) fn fold<S: Simd>(
     f: impl Fn(S::V, S::V) -> S::V,
 ) -> S::V {
     let (chunks, tail) = x.as_chunks::<LANES>();
-    let acc = chunks
-        .iter()
-        .fold(start, |acc, chunk| f(acc, s.load(chunk)));
+    let mut acc = start;
+    for chunk in chunks {
+        acc = f(acc, s.load(chunk));
+    }
     if tail.is_empty() {
         acc
     } else {
@@ -111,20 +112,41 @@ fn norm_body<S: Simd>(s: S, x: &[f32], args: NormArgs<'_>, out: &mut [f32]) -> (
     let c = x.len() as f32;
     let zero = s.splat(0.0);
     let mean = match args.beta {
-        Some(_) => s.sum(fold(s, x, 0.0, zero, |acc, v| s.add(acc, v))) / c,
+        Some(_) => {
+            s.sum(fold(
+                s,
+                x,
+                0.0,
+                zero,
+                #[inline(always)]
+                |acc, v| s.add(acc, v),
+            )) / c
+        }
         None => 0.0,
     };
     let mu = s.splat(mean);
     // the mean first, then the deviations from it; filling with the mean adds nothing
-    let squares = fold(s, x, mean, zero, |acc, v| {
-        let d = s.sub(v, mu);
-        s.fma(d, d, acc)
-    });
+    let squares = fold(
+        s,
+        x,
+        mean,
+        zero,
+        #[inline(always)]
+        |acc, v| {
+            let d = s.sub(v, mu);
+            s.fma(d, d, acc)
+        },
+    );
     let rstd = 1.0 / (s.sum(squares) / c + args.eps).sqrt();
     let scale = s.splat(rstd);
-    zip(s, x, args.gamma, out, |v, g| {
-        s.mul(s.mul(s.sub(v, mu), scale), g)
-    });
+    zip(
+        s,
+        x,
+        args.gamma,
+        out,
+        #[inline(always)]
+        |v, g| s.mul(s.mul(s.sub(v, mu), scale), g),
+    );
     if let Some(beta) = args.beta {
         add_into(s, out, beta);
     }
@@ -141,7 +163,12 @@ pub(super) fn softmax_body<S: Simd>(s: S, x: &mut [f32]) {
     let (_, sum) = exponentials(s, x, f32::NEG_INFINITY);
     if sum != 0.0 {
         let scale = s.splat(1.0 / sum);
-        map_inplace(s, x, |v| s.mul(v, scale));
+        map_inplace(
+            s,
+            x,
+            #[inline(always)]
+            |v| s.mul(v, scale),
+        );
     }
 }
 
@@ -150,16 +177,38 @@ pub(super) fn softmax_body<S: Simd>(s: S, x: &mut [f32]) {
 pub(super) fn exponentials<S: Simd>(s: S, x: &mut [f32], floor: f32) -> (f32, f32) {
     let lowest = f32::NEG_INFINITY;
     // the value comes first: a NaN is passed over here, and shows in the sum
-    let top = fold(s, x, lowest, s.splat(floor), |acc, v| s.max(v, acc));
+    let top = fold(
+        s,
+        x,
+        lowest,
+        s.splat(floor),
+        #[inline(always)]
+        |acc, v| s.max(v, acc),
+    );
     let m = s.max_lane(top);
     if m == lowest {
-        let nan = x.iter().any(|v| v.is_nan());
+        let nan = x.iter().any(
+            #[inline(always)]
+            |v| v.is_nan(),
+        );
         x.fill(if nan { f32::NAN } else { 0.0 });
         return (m, if nan { f32::NAN } else { 0.0 });
     }
     let shift = s.splat(m);
-    map_inplace(s, x, |v| exp(s, s.sub(v, shift)));
-    let sum = s.sum(fold(s, x, 0.0, s.splat(0.0), |acc, v| s.add(acc, v)));
+    map_inplace(
+        s,
+        x,
+        #[inline(always)]
+        |v| exp(s, s.sub(v, shift)),
+    );
+    let sum = s.sum(fold(
+        s,
+        x,
+        0.0,
+        s.splat(0.0),
+        #[inline(always)]
+        |acc, v| s.add(acc, v),
+    ));
     (m, sum)
 }
 

@@ -12,7 +12,14 @@ simd_fn! {
 fn argmax_body<S: Simd>(s: S, x: &[f32]) -> usize {
     let lowest = f32::NEG_INFINITY;
     // the value comes first, so that a NaN gives way
-    let top = s.max_lane(fold(s, x, lowest, s.splat(lowest), |acc, v| s.max(v, acc)));
+    let top = s.max_lane(fold(
+        s,
+        x,
+        lowest,
+        s.splat(lowest),
+        #[inline(always)]
+        |acc, v| s.max(v, acc),
+    ));
     x.iter().position(|&v| v == top).unwrap_or(0)
 }
 
@@ -58,7 +65,12 @@ simd_fn! {
 #[inline(always)]
 fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
     let cap = s.splat(cap);
-    map_inplace(s, x, |v| s.mul(cap, tanh(s, s.div(v, cap))));
+    map_inplace(
+        s,
+        x,
+        #[inline(always)]
+        |v| s.mul(cap, tanh(s, s.div(v, cap))),
+    );
 }
 
 simd_fn! {
@@ -69,7 +81,12 @@ simd_fn! {
 #[inline(always)]
 fn divide_body<S: Simd>(s: S, x: &mut [f32], by: f32) {
     let by = s.splat(by);
-    map_inplace(s, x, |v| s.div(v, by));
+    map_inplace(
+        s,
+        x,
+        #[inline(always)]
+        |v| s.div(v, by),
+    );
 }
 
 /// One seen token's logit after the penalties.
