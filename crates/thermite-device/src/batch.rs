@@ -94,21 +94,15 @@ impl Batch {
         let first_row = self.rows();
         for (i, &token) in tokens.iter().enumerate() {
             let position = start + i;
-            let slot = i64::from(blocks[position / block_size]) * block_size as i64
-                + (position % block_size) as i64;
+            let slot =
+                i64::from(blocks[position / block_size]) * block_size as i64 + (position % block_size) as i64;
             self.tokens.push(index("token id", i64::from(token))?);
             self.positions.push(index("position", position as i64)?);
             self.slots.push(index("slot", slot)?);
         }
         let table = self.block_tables.len();
-        self.block_tables
-            .extend_from_slice(&blocks[..context.div_ceil(block_size)]);
-        self.spans.push(Span {
-            first_row,
-            rows: tokens.len(),
-            start,
-            table,
-        });
+        self.block_tables.extend_from_slice(&blocks[..context.div_ceil(block_size)]);
+        self.spans.push(Span { first_row, rows: tokens.len(), start, table });
         let end = self.rows();
         let wanted = match outputs {
             Outputs::None => end..end,
@@ -191,35 +185,20 @@ mod tests {
     #[test]
     fn rows_know_their_place() {
         let mut batch = Batch::default();
-        batch
-            .push(&[7, 8, 9], 15, &[4, 2], 16, Outputs::Last)
-            .unwrap();
+        batch.push(&[7, 8, 9], 15, &[4, 2], 16, Outputs::Last).unwrap();
         batch.push(&[1], 0, &[3], 16, Outputs::All).unwrap();
         batch.push(&[5, 5], 1, &[0], 16, Outputs::None).unwrap();
         assert_eq!(batch.positions, [15, 16, 17, 0, 1, 2]);
         assert_eq!(batch.slots, [4 * 16 + 15, 2 * 16, 2 * 16 + 1, 48, 1, 2]);
         assert_eq!(batch.block_tables, [4, 2, 3, 0]);
         assert_eq!(batch.outputs, [2, 3]);
-        assert_eq!(
-            batch.spans[1],
-            Span {
-                first_row: 3,
-                rows: 1,
-                start: 0,
-                table: 2
-            }
-        );
+        assert_eq!(batch.spans[1], Span { first_row: 3, rows: 1, start: 0, table: 2 });
     }
 
     #[test]
     fn too_few_blocks_are_an_error() {
         let mut batch = Batch::default();
-        let error = batch
-            .push(&[1, 2], 15, &[0], 16, Outputs::Last)
-            .unwrap_err();
-        assert!(
-            error.to_string().contains("16, must be at least 17"),
-            "{error}"
-        );
+        let error = batch.push(&[1, 2], 15, &[0], 16, Outputs::Last).unwrap_err();
+        assert!(error.to_string().contains("16, must be at least 17"), "{error}");
     }
 }

@@ -196,14 +196,7 @@ impl<D: Device> Activations<D> {
     /// Buffers for batches up to `shape`; `gated` where the MLP has a gate.
     pub fn new(device: &D, shape: ActivationShape, gated: bool) -> Result<Self> {
         let alloc = |rows: usize, width: usize| device.alloc(Dtype::F32, rows * width);
-        let ActivationShape {
-            rows,
-            outputs,
-            n_embd,
-            attention,
-            n_inner,
-            n_vocab,
-        } = shape;
+        let ActivationShape { rows, outputs, n_embd, attention, n_inner, n_vocab } = shape;
         Ok(Self {
             shape,
             residual: alloc(rows, n_embd)?,
@@ -246,9 +239,7 @@ fn norm<D: Device>(
     c: usize,
 ) -> Result<()> {
     match norm {
-        Norm::Layer { gamma, beta, eps } => {
-            d.layernorm_forward(x, gamma, beta, out, None, None, n, c, *eps)
-        }
+        Norm::Layer { gamma, beta, eps } => d.layernorm_forward(x, gamma, beta, out, None, None, n, c, *eps),
         Norm::Rms { gamma, eps } => d.rmsnorm_forward(x, gamma, out, n, c, *eps),
     }
 }
@@ -264,9 +255,7 @@ fn residual_norm<D: Device>(
     c: usize,
 ) -> Result<()> {
     match norm {
-        Norm::Layer { gamma, beta, eps } => {
-            d.residual_layernorm(residual, x, gamma, beta, out, n, c, *eps)
-        }
+        Norm::Layer { gamma, beta, eps } => d.residual_layernorm(residual, x, gamma, beta, out, n, c, *eps),
         Norm::Rms { gamma, eps } => d.residual_rmsnorm(residual, x, gamma, out, n, c, *eps),
     }
 }
@@ -302,10 +291,7 @@ pub fn attention<D: Device>(
 
     let contexts = || step.batch.spans.iter().map(|span| span.context());
     let longest = contexts().max().unwrap_or(0);
-    let naive = contexts()
-        .filter(|&t| !shape.kind.is_flash(t))
-        .max()
-        .unwrap_or(0);
+    let naive = contexts().filter(|&t| !shape.kind.is_flash(t)).max().unwrap_or(0);
     let need = (nh * longest * hs, nh * naive * naive);
     let have = acts.heads.as_ref().map_or((0, 0), |h| h.capacity);
     if need.0 > have.0 || need.1 > have.1 {
@@ -317,23 +303,9 @@ pub fn attention<D: Device>(
 
     for span in &step.batch.spans {
         let (t, bh) = (span.context(), nh);
-        let rows = HeadRows {
-            n_head: nh,
-            first_row: span.first_row,
-            rows: span.rows,
-            t,
-            hs,
-        };
+        let rows = HeadRows { n_head: nh, first_row: span.first_row, rows: span.rows, t, hs };
         d.split_heads(&acts.qkv, &mut heads.q, rows, shape.qkv_width(), 0)?;
-        d.cache_gather(
-            cache,
-            &step.block_tables,
-            span.table,
-            &mut heads.k,
-            &mut heads.v,
-            t,
-            nh,
-        )?;
+        d.cache_gather(cache, &step.block_tables, span.table, &mut heads.k, &mut heads.v, t, nh)?;
         if shape.kind.is_flash(t) {
             d.flash_attention_forward(&heads.q, &heads.k, &heads.v, &mut heads.out, bh, t, hs)?;
         } else {
@@ -370,15 +342,7 @@ pub fn mlp_block<D: Device>(
     step: &Step<D>,
 ) -> Result<()> {
     let (n, c, inner) = (step.rows(), acts.shape.n_embd, acts.shape.n_inner);
-    residual_norm(
-        d,
-        &weights.norm,
-        &mut acts.residual,
-        &acts.branch,
-        &mut acts.normed,
-        n,
-        c,
-    )?;
+    residual_norm(d, &weights.norm, &mut acts.residual, &acts.branch, &mut acts.normed, n, c)?;
     match &weights.expand {
         Expand::Plain { up, activation } => {
             d.linear(&acts.normed, up, &mut acts.up, n)?;

@@ -293,13 +293,7 @@ pub trait Device: Send + Sync + Sized + 'static {
     /// Keeps exactly the `k` largest of each row (ties to the lowest index), the rest become `-inf`.
     fn topk_mask(&self, logits: &mut Self::Buffer, rows: usize, v: usize, k: usize) -> Result<()>;
     /// `cap * tanh(x / cap)`.
-    fn softcap_logits(
-        &self,
-        logits: &mut Self::Buffer,
-        rows: usize,
-        v: usize,
-        cap: f32,
-    ) -> Result<()>;
+    fn softcap_logits(&self, logits: &mut Self::Buffer, rows: usize, v: usize, cap: f32) -> Result<()>;
     /// `x / temperature`.
     fn temperature_scale(
         &self,
@@ -340,16 +334,10 @@ pub trait Device: Send + Sync + Sized + 'static {
 
     /// `out[i, o] = sum over k of x[i, k] * weight[o, k]`; `x` `[n, cols]`, `out` `[n, rows]`. One row's sum is
     /// taken in the same order whatever `n` is.
-    fn matmul(
-        &self,
-        x: &Self::Buffer,
-        weight: &Self::Matrix,
-        out: &mut Self::Buffer,
-        n: usize,
-    ) -> Result<()>;
-    /// `x[i] += bias` over `n` rows of `c`.
-    fn bias_add(&self, x: &mut Self::Buffer, bias: &Self::Buffer, n: usize, c: usize)
+    fn matmul(&self, x: &Self::Buffer, weight: &Self::Matrix, out: &mut Self::Buffer, n: usize)
     -> Result<()>;
+    /// `x[i] += bias` over `n` rows of `c`.
+    fn bias_add(&self, x: &mut Self::Buffer, bias: &Self::Buffer, n: usize, c: usize) -> Result<()>;
 
     // ---- paging.metal: ragged batches and the paged KV cache
 

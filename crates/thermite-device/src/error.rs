@@ -85,11 +85,6 @@ impl Error {
         have: impl std::fmt::Display,
         need: impl std::fmt::Display,
     ) -> Self {
-        Self::Shape {
-            kernel,
-            what,
-            have: have.to_string(),
-            need: need.to_string(),
-        }
+        Self::Shape { kernel, what, have: have.to_string(), need: need.to_string() }
     }
 }

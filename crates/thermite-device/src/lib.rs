@@ -17,8 +17,8 @@ pub mod trace;
 
 pub use batch::{Batch, Outputs, Span, Step};
 pub use boxes::{
-    Activation, ActivationShape, Activations, AttentionKind, AttentionShape, AttentionWeights,
-    Expand, Linear, MlpWeights, Norm,
+    Activation, ActivationShape, Activations, AttentionKind, AttentionShape, AttentionWeights, Expand,
+    Linear, MlpWeights, Norm,
 };
 pub use device::{Device, Dtype, HeadRows, KvLayer, KvShape, Layout, MatrixView};
 pub use error::{Error, Result};

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::boxes;
 use crate::{
-    Activations, AttentionShape, AttentionWeights, Device, Dtype, HeadRows, KvLayer, KvShape,
-    MatrixView, MlpWeights, Norm, Result, Step,
+    Activations, AttentionShape, AttentionWeights, Device, Dtype, HeadRows, KvLayer, KvShape, MatrixView,
+    MlpWeights, Norm, Result, Step,
 };
 
 /// A tensor that a kernel touches.
@@ -68,11 +68,7 @@ macro_rules! operands {
 
 impl TraceMatrix {
     fn operand(&self) -> Operand {
-        Operand {
-            name: "weight",
-            shape: vec![self.rows, self.cols],
-            dtype: self.dtype,
-        }
+        Operand { name: "weight", shape: vec![self.rows, self.cols], dtype: self.dtype }
     }
 }
 
@@ -93,20 +89,10 @@ impl Trace {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn record(
-        &self,
-        kernel: &'static str,
-        reads: Vec<Operand>,
-        writes: Vec<Operand>,
-    ) -> Result<()> {
+    fn record(&self, kernel: &'static str, reads: Vec<Operand>, writes: Vec<Operand>) -> Result<()> {
         let mut log = self.log();
         let part = log.part.unwrap_or("embedding");
-        log.records.push(Record {
-            part,
-            kernel,
-            reads,
-            writes,
-        });
+        log.records.push(Record { part, kernel, reads, writes });
         Ok(())
     }
 
@@ -118,23 +104,11 @@ impl Trace {
         result
     }
 
-    fn unary(
-        &self,
-        kernel: &'static str,
-        x: TraceBuffer,
-        out: TraceBuffer,
-        n: usize,
-    ) -> Result<()> {
+    fn unary(&self, kernel: &'static str, x: TraceBuffer, out: TraceBuffer, n: usize) -> Result<()> {
         self.record(kernel, operands![x[n]], operands![out[n]])
     }
 
-    fn logits(
-        &self,
-        kernel: &'static str,
-        logits: TraceBuffer,
-        rows: usize,
-        v: usize,
-    ) -> Result<()> {
+    fn logits(&self, kernel: &'static str, logits: TraceBuffer, rows: usize, v: usize) -> Result<()> {
         self.record(kernel, vec![], operands![logits[rows, v]])
     }
 }
@@ -174,11 +148,7 @@ impl Device for Trace {
     }
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
         let buffer = TraceBuffer { dtype: shape.dtype };
-        Ok(KvLayer {
-            shape,
-            k: buffer,
-            v: buffer,
-        })
+        Ok(KvLayer { shape, k: buffer, v: buffer })
     }
     fn submit(&self) -> Result<()> {
         Ok(())
@@ -204,11 +174,7 @@ impl Device for Trace {
     ) -> Result<()> {
         let mut reads = vec![weight.operand()];
         reads.extend(operands![positions[n]]);
-        self.record(
-            "positional_embedding_add",
-            reads,
-            operands![x[n, weight.cols]],
-        )
+        self.record("positional_embedding_add", reads, operands![x[n, weight.cols]])
     }
     fn gather_rows(
         &self,
@@ -240,11 +206,7 @@ impl Device for Trace {
         if let Some(rstd) = rstd {
             writes.extend(operands![rstd[n]]);
         }
-        self.record(
-            "layernorm_forward",
-            operands![x[n, c], gamma[c], beta[c]],
-            writes,
-        )
+        self.record("layernorm_forward", operands![x[n, c], gamma[c], beta[c]], writes)
     }
     fn rmsnorm_forward(
         &self,
@@ -255,11 +217,7 @@ impl Device for Trace {
         c: usize,
         _eps: f32,
     ) -> Result<()> {
-        self.record(
-            "rmsnorm_forward",
-            operands![x[n, c], gamma[c]],
-            operands![out[n, c]],
-        )
+        self.record("rmsnorm_forward", operands![x[n, c], gamma[c]], operands![out[n, c]])
     }
     fn attention_scores(
         &self,
@@ -296,11 +254,7 @@ impl Device for Trace {
         t: usize,
         hs: usize,
     ) -> Result<()> {
-        self.record(
-            "rope_forward",
-            operands![freqs[t, hs]],
-            operands![x[bh, t, hs]],
-        )
+        self.record("rope_forward", operands![freqs[t, hs]], operands![x[bh, t, hs]])
     }
     fn gelu_forward(&self, x: &TraceBuffer, out: &mut TraceBuffer, n: usize) -> Result<()> {
         self.unary("gelu_forward", *x, *out, n)
@@ -315,11 +269,7 @@ impl Device for Trace {
         out: &mut TraceBuffer,
         n: usize,
     ) -> Result<()> {
-        self.record(
-            "swiglu_forward",
-            operands![gate[n], up[n]],
-            operands![out[n]],
-        )
+        self.record("swiglu_forward", operands![gate[n], up[n]], operands![out[n]])
     }
     fn relu_forward(&self, x: &TraceBuffer, out: &mut TraceBuffer, n: usize) -> Result<()> {
         self.unary("relu_forward", *x, *out, n)
@@ -342,11 +292,7 @@ impl Device for Trace {
         _eps: f32,
     ) -> Result<()> {
         let reads = operands![x[n, c], gamma[c], beta[c]];
-        self.record(
-            "residual_layernorm",
-            reads,
-            operands![residual[n, c], out[n, c]],
-        )
+        self.record("residual_layernorm", reads, operands![residual[n, c], out[n, c]])
     }
     fn residual_rmsnorm(
         &self,
@@ -359,11 +305,7 @@ impl Device for Trace {
         _eps: f32,
     ) -> Result<()> {
         let reads = operands![x[n, c], gamma[c]];
-        self.record(
-            "residual_rmsnorm",
-            reads,
-            operands![residual[n, c], out[n, c]],
-        )
+        self.record("residual_rmsnorm", reads, operands![residual[n, c], out[n, c]])
     }
     fn argmax_sample(
         &self,
@@ -372,22 +314,12 @@ impl Device for Trace {
         rows: usize,
         v: usize,
     ) -> Result<()> {
-        self.record(
-            "argmax_sample",
-            operands![logits[rows, v]],
-            operands![out[rows]],
-        )
+        self.record("argmax_sample", operands![logits[rows, v]], operands![out[rows]])
     }
     fn topk_mask(&self, logits: &mut TraceBuffer, rows: usize, v: usize, _k: usize) -> Result<()> {
         self.logits("topk_mask", *logits, rows, v)
     }
-    fn softcap_logits(
-        &self,
-        logits: &mut TraceBuffer,
-        rows: usize,
-        v: usize,
-        _cap: f32,
-    ) -> Result<()> {
+    fn softcap_logits(&self, logits: &mut TraceBuffer, rows: usize, v: usize, _cap: f32) -> Result<()> {
         self.logits("softcap_logits", *logits, rows, v)
     }
     fn temperature_scale(
@@ -410,11 +342,7 @@ impl Device for Trace {
         _presence: f32,
         _frequency: f32,
     ) -> Result<()> {
-        self.record(
-            "penalize_logits",
-            operands![tokens[m], counts[m]],
-            operands![logits[v]],
-        )
+        self.record("penalize_logits", operands![tokens[m], counts[m]], operands![logits[v]])
     }
     fn flash_attention_forward(
         &self,
@@ -429,13 +357,7 @@ impl Device for Trace {
         let reads = operands![q[bh, t, hs], k[bh, t, hs], v[bh, t, hs]];
         self.record("flash_attention_forward", reads, operands![out[bh, t, hs]])
     }
-    fn matmul(
-        &self,
-        x: &TraceBuffer,
-        weight: &TraceMatrix,
-        out: &mut TraceBuffer,
-        n: usize,
-    ) -> Result<()> {
+    fn matmul(&self, x: &TraceBuffer, weight: &TraceMatrix, out: &mut TraceBuffer, n: usize) -> Result<()> {
         let mut reads = operands![x[n, weight.cols]];
         reads.push(weight.operand());
         self.record("matmul", reads, operands![out[n, weight.rows]])
@@ -451,32 +373,12 @@ impl Device for Trace {
         width: usize,
         _column: usize,
     ) -> Result<()> {
-        let HeadRows {
-            n_head,
-            rows,
-            t,
-            hs,
-            ..
-        } = heads;
-        self.record(
-            "split_heads",
-            operands![x[rows, width]],
-            operands![out[n_head, t, hs]],
-        )
+        let HeadRows { n_head, rows, t, hs, .. } = heads;
+        self.record("split_heads", operands![x[rows, width]], operands![out[n_head, t, hs]])
     }
     fn merge_heads(&self, x: &TraceBuffer, out: &mut TraceBuffer, heads: HeadRows) -> Result<()> {
-        let HeadRows {
-            n_head,
-            rows,
-            t,
-            hs,
-            ..
-        } = heads;
-        self.record(
-            "merge_heads",
-            operands![x[n_head, t, hs]],
-            operands![out[rows, n_head * hs]],
-        )
+        let HeadRows { n_head, rows, t, hs, .. } = heads;
+        self.record("merge_heads", operands![x[n_head, t, hs]], operands![out[rows, n_head * hs]])
     }
     fn cache_write(
         &self,
@@ -486,13 +388,7 @@ impl Device for Trace {
         n: usize,
         n_head: usize,
     ) -> Result<()> {
-        let KvShape {
-            n_blocks,
-            block_size,
-            n_kv_head,
-            head_dim,
-            ..
-        } = cache.shape;
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim, .. } = cache.shape;
         let width = (n_head + 2 * n_kv_head) * head_dim;
         let (k_cache, v_cache) = (cache.k, cache.v);
         let writes = operands![
@@ -511,24 +407,14 @@ impl Device for Trace {
         t: usize,
         n_head: usize,
     ) -> Result<()> {
-        let KvShape {
-            n_blocks,
-            block_size,
-            n_kv_head,
-            head_dim: hs,
-            ..
-        } = cache.shape;
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, .. } = cache.shape;
         let (k_cache, v_cache) = (cache.k, cache.v);
         let reads = operands![
             k_cache[n_blocks, n_kv_head, block_size, hs],
             v_cache[n_blocks, n_kv_head, block_size, hs],
             block_tables[t.div_ceil(block_size)]
         ];
-        self.record(
-            "cache_gather",
-            reads,
-            operands![k[n_head, t, hs], v[n_head, t, hs]],
-        )
+        self.record("cache_gather", reads, operands![k[n_head, t, hs], v[n_head, t, hs]])
     }
 
     fn attention_block(
@@ -539,9 +425,7 @@ impl Device for Trace {
         step: &Step<Self>,
         shape: AttentionShape,
     ) -> Result<()> {
-        self.within("attention_block", || {
-            boxes::attention_block(self, weights, acts, cache, step, shape)
-        })
+        self.within("attention_block", || boxes::attention_block(self, weights, acts, cache, step, shape))
     }
     fn mlp_block(
         &self,

@@ -48,16 +48,11 @@ impl Decoder {
     }
 
     fn add(&mut self, json: &Value) -> Result<(), TokenizerError> {
-        let unsupported = || TokenizerError::Decoder {
-            decoder: json.to_string(),
-        };
+        let unsupported = || TokenizerError::Decoder { decoder: json.to_string() };
         let text = |key: &str| json[key].as_str().ok_or_else(unsupported);
         let character = |key: &str| {
             let mut chars = text(key)?.chars();
-            chars
-                .next()
-                .filter(|_| chars.next().is_none())
-                .ok_or_else(unsupported)
+            chars.next().filter(|_| chars.next().is_none()).ok_or_else(unsupported)
         };
         let step = match text("type")? {
             "Sequence" => {
@@ -207,21 +202,10 @@ mod tests {
         let strip_the_end = json!({"type": "Sequence", "decoders": [
             {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 0, "stop": 1}]});
         let regex = json!({"type": "Replace", "pattern": {"Regex": "a+"}, "content": "b"});
-        let nonsense = [
-            json!({}),
-            json!(3),
-            json!({"type": "Metaspace", "replacement": "ab"}),
-        ];
+        let nonsense = [json!({}), json!(3), json!({"type": "Metaspace", "replacement": "ab"})];
         let word_piece = json!({"type": "WordPiece", "prefix": "##", "cleanup": true});
-        for chain in [
-            strip_before_fuse,
-            replace_after_bytes,
-            strip_the_end,
-            regex,
-            word_piece,
-        ]
-        .iter()
-        .chain(&nonsense)
+        for chain in
+            [strip_before_fuse, replace_after_bytes, strip_the_end, regex, word_piece].iter().chain(&nonsense)
         {
             let error = Decoder::from_json(chain).unwrap_err().to_string();
             assert!(error.contains("decoder"), "{error}");

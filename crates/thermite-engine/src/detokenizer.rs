@@ -18,13 +18,7 @@ pub struct Detokenizer {
 impl Detokenizer {
     pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
         let strip = tokenizer.decoder().strip.map_or(0, |(_, count)| count);
-        Self {
-            tokenizer,
-            skip_special,
-            first: true,
-            strip,
-            pending: Vec::new(),
-        }
+        Self { tokenizer, skip_special, first: true, strip, pending: Vec::new() }
     }
 
     /// Takes the next token; gives the characters that it completes, or `None` if it completes none.

@@ -1,13 +1,31 @@
-//! Tokenizer, KV cache, sampling and generation.
+//! Text in, text out: tokenizer, KV cache, sampling and generation over a model on a device.
+//!
+//! An [`Engine`] is a model with what stands around it. [`Engine::generate`] goes from a prompt to a streamed text:
+//! tokens are computed in chunks, each next one chosen by the [`Sampler`]'s pipeline, turned into text by the
+//! [`Detokenizer`], and watched for stop strings by the [`StopMatcher`].
 
+mod blocks;
+mod builtin;
 mod decoder;
 mod detokenizer;
+mod engine;
+mod error;
+mod evaluate;
+mod generate;
+mod sampler;
 pub mod sampling;
 mod special_tokens;
 mod stop;
 mod tokenizer;
 
+pub use blocks::BlockPool;
+pub use builtin::{BUILTIN, open_model};
 pub use detokenizer::Detokenizer;
+pub use engine::{BLOCK_SIZE, Engine, EngineOptions, Sequence};
+pub use error::{Error, Result};
+pub use evaluate::{Evaluation, windows_of};
+pub use generate::{FinishReason, GenerateParams, Generation, Timings};
+pub use sampler::Sampler;
 pub use sampling::{Generator, SamplingError, SamplingParams};
 pub use special_tokens::SpecialTokens;
 pub use stop::{EmptyStop, StopMatcher, Stopping};

@@ -84,10 +84,7 @@ struct Spellings {
 }
 
 #[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "a token must be a string or an object with its content"
-)]
+#[serde(untagged, expecting = "a token must be a string or an object with its content")]
 enum Spelling {
     Plain(String),
     Added { content: String },
@@ -133,13 +130,8 @@ mod tests {
             (r#"{"eos_token_id": "a"}"#, "id or a list of ids"),
             ("{", "EOF"),
         ] {
-            let error = SpecialTokens::from_configs(bad, None, None)
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("config.json: ") && error.contains(message),
-                "{error}"
-            );
+            let error = SpecialTokens::from_configs(bad, None, None).unwrap_err().to_string();
+            assert!(error.starts_with("config.json: ") && error.contains(message), "{error}");
         }
     }
 }

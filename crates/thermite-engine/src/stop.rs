@@ -42,11 +42,7 @@ impl StopMatcher {
             }
             Ok(Progress::new(stop))
         });
-        Ok(Self {
-            stops: stops.collect::<Result<_, _>>()?,
-            held: String::new(),
-            stopped: false,
-        })
+        Ok(Self { stops: stops.collect::<Result<_, _>>()?, held: String::new(), stopped: false })
     }
 
     /// Takes the next piece of text. After a stop nothing comes out any more.
@@ -68,19 +64,13 @@ impl StopMatcher {
             if let Some((index, len)) = ended {
                 self.stopped = true;
                 self.held.truncate(position + 1 - len);
-                return Stopping {
-                    text: std::mem::take(&mut self.held),
-                    stopped_by: Some(index),
-                };
+                return Stopping { text: std::mem::take(&mut self.held), stopped_by: Some(index) };
             }
         }
         let hold = self.stops.iter().map(|stop| stop.matched).max();
         let sure = self.held.len() - hold.unwrap_or(0);
         let held = self.held.split_off(sure);
-        Stopping {
-            text: std::mem::replace(&mut self.held, held),
-            stopped_by: None,
-        }
+        Stopping { text: std::mem::replace(&mut self.held, held), stopped_by: None }
     }
 
     /// Ends the text: gives what was held back.
@@ -109,11 +99,7 @@ impl Progress {
             matched += usize::from(stop[matched] == byte);
             shorter[i] = matched;
         }
-        Self {
-            stop: stop.into(),
-            shorter: shorter.into(),
-            matched: 0,
-        }
+        Self { stop: stop.into(), shorter: shorter.into(), matched: 0 }
     }
 
     /// Takes the next byte of a text without the stop string so far; says whether it is complete now.
@@ -159,10 +145,7 @@ mod tests {
 
     #[test]
     fn the_first_to_be_complete_wins_and_then_the_longer() {
-        assert_eq!(
-            run(&["abcd", "bc"], &["abcd"]),
-            (vec!["a".into()], Some(1), String::new())
-        );
+        assert_eq!(run(&["abcd", "bc"], &["abcd"]), (vec!["a".into()], Some(1), String::new()));
         assert_eq!(run(&["c", "abc"], &["zab", "c"]).1, Some(1));
         assert_eq!(run(&["c", "abc"], &["zab", "c"]).0, ["z", ""]);
     }
@@ -170,10 +153,7 @@ mod tests {
     #[test]
     fn no_stops_hold_nothing_and_an_empty_one_is_an_error() {
         assert_eq!(run(&[], &["a", "b"]).0, ["a", "b"]);
-        assert_eq!(
-            StopMatcher::new(["a", ""]).unwrap_err(),
-            EmptyStop { index: 1 }
-        );
+        assert_eq!(StopMatcher::new(["a", ""]).unwrap_err(), EmptyStop { index: 1 });
     }
 
     /// The same by search: where the text ends, and by which stop.
@@ -189,10 +169,7 @@ mod tests {
     fn naive_hold(text: &str, stops: &[String]) -> usize {
         let starts = (0..text.len()).filter(|&i| text.is_char_boundary(i));
         let may_begin = |&i: &usize| stops.iter().any(|stop| stop.starts_with(&text[i..]));
-        starts
-            .into_iter()
-            .find(may_begin)
-            .map_or(0, |i| text.len() - i)
+        starts.into_iter().find(may_begin).map_or(0, |i| text.len() - i)
     }
 
     proptest! {

@@ -89,8 +89,8 @@ struct Shared {
     /// The same, for text in which special tokens are plain text; made when first needed.
     literal: OnceLock<tokenizers::Tokenizer>,
     decoder: Decoder,
-    /// Ids and spellings of the special tokens, sorted by id.
-    special: Vec<(u32, String)>,
+    /// The special tokens, sorted by id.
+    special: Vec<SpecialToken>,
     bos: Option<u32>,
     eos: Vec<u32>,
 }
@@ -104,11 +104,8 @@ impl Tokenizer {
     pub fn from_bytes(json: &[u8], special: &SpecialTokens) -> Result<Self, TokenizerError> {
         let file: TokenizerFile<'_> = parse("the file", json)?;
         // The tokenizers crate panics on some parts of a wrong form.
-        catch_unwind(AssertUnwindSafe(|| Self::from_file(file, special))).unwrap_or_else(|_| {
-            Err(TokenizerError::Invalid {
-                reason: "a part of a wrong form".to_owned(),
-            })
-        })
+        catch_unwind(AssertUnwindSafe(|| Self::from_file(file, special)))
+            .unwrap_or_else(|_| Err(TokenizerError::Invalid { reason: "a part of a wrong form".to_owned() }))
     }
 
     fn from_file(file: TokenizerFile<'_>, special: &SpecialTokens) -> Result<Self, TokenizerError> {
@@ -118,10 +115,7 @@ impl Tokenizer {
         let decoder = Decoder::from_json(&file.decoder)?;
         let mut inner = tokenizers::Tokenizer::new(model(file.model)?);
         inner
-            .with_normalizer(part::<Option<tokenizers::NormalizerWrapper>>(
-                "normalizer",
-                file.normalizer,
-            )?)
+            .with_normalizer(part::<Option<tokenizers::NormalizerWrapper>>("normalizer", file.normalizer)?)
             .map_err(invalid)?
             .with_pre_tokenizer(part::<Option<tokenizers::PreTokenizerWrapper>>(
                 "pre_tokenizer",
@@ -136,10 +130,7 @@ impl Tokenizer {
             None => Ok(None),
             Some(token) => match inner.token_to_id(token) {
                 Some(id) => Ok(Some(id)),
-                None => Err(TokenizerError::UnknownToken {
-                    role,
-                    token: token.clone(),
-                }),
+                None => Err(TokenizerError::UnknownToken { role, token: token.clone() }),
             },
         };
         let bos = special.bos.or(id_of("bos_token", &special.bos_token)?);
@@ -172,8 +163,8 @@ impl Tokenizer {
         parse_special: bool,
     ) -> Result<Vec<u32>, TokenizerError> {
         let Shared { inner, special, .. } = &*self.shared;
-        let mentions = |(_, token): &(u32, String)| text.contains(token.as_str());
-        let encoder = if parse_special || !special.iter().any(mentions) {
+        let mentioned = special.iter().any(|token| token.may_be_in(text));
+        let encoder = if parse_special || !mentioned {
             inner
         } else {
             self.shared.literal.get_or_init(|| {
@@ -183,9 +174,7 @@ impl Tokenizer {
             })
         };
         let encoding = encoder.encode_fast(text, add_special);
-        let encoding = encoding.map_err(|error| TokenizerError::Encode {
-            reason: error.to_string(),
-        })?;
+        let encoding = encoding.map_err(|error| TokenizerError::Encode { reason: error.to_string() })?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -241,7 +230,7 @@ impl Tokenizer {
     /// Whether this token is a special one: control, not text.
     pub fn is_special(&self, id: u32) -> bool {
         let special = &self.shared.special;
-        special.binary_search_by_key(&id, |&(id, _)| id).is_ok()
+        special.binary_search_by_key(&id, |token| token.id).is_ok()
     }
 
     pub(crate) fn decoder(&self) -> &Decoder {
@@ -282,44 +271,49 @@ fn model(json: &RawValue) -> Result<ModelWrapper, TokenizerError> {
     }
     let json = json.get().as_bytes();
     match parse::<Kind>("model", json)?.r#type.as_deref() {
-        Some("BPE") => Ok(parse::<BPE>("model", json)?.into()),
+        Some("BPE") => {
+            let mut bpe: BPE = parse("model", json)?;
+            bpe.dropout = None; // for training: with it, one text has many tokenizations
+            Ok(bpe.into())
+        }
         _ => parse("model", json),
     }
 }
 
-/// Adds the tokens in their order; the special ones' ids and spellings, sorted by id.
+#[derive(Debug)]
+struct SpecialToken {
+    id: u32,
+    content: String,
+    /// Whether it is looked for in the normalized text.
+    normalized: bool,
+}
+
+impl SpecialToken {
+    fn may_be_in(&self, text: &str) -> bool {
+        self.normalized || text.contains(&self.content)
+    }
+}
+
+/// Adds the tokens in their order; gives the special ones, sorted by id.
 fn add_tokens(
     inner: &mut tokenizers::Tokenizer,
     entries: Vec<AddedTokenEntry>,
-) -> Result<Vec<(u32, String)>, TokenizerError> {
-    let (ids, tokens): (Vec<u32>, Vec<AddedToken>) = entries
-        .into_iter()
-        .map(|entry| (entry.id, entry.token))
-        .unzip();
-    inner.add_tokens(tokens.iter().cloned()).map_err(invalid)?;
+) -> Result<Vec<SpecialToken>, TokenizerError> {
+    let tokens = entries.iter().map(|entry| entry.token.clone());
+    inner.add_tokens(tokens).map_err(invalid)?;
     let mut special = Vec::new();
-    for (
-        declared,
-        AddedToken {
-            content,
-            special: is_special,
-            ..
-        },
-    ) in ids.into_iter().zip(tokens)
-    {
-        match inner.token_to_id(&content) {
-            Some(actual) if actual != declared => {
-                return Err(TokenizerError::AddedTokenId {
-                    token: content,
-                    declared,
-                    actual,
-                });
-            }
-            _ if is_special && !content.is_empty() => special.push((declared, content)),
-            _ => {}
+    for AddedTokenEntry { id, token } in entries {
+        let actual = inner.token_to_id(&token.content).unwrap_or(id); // an empty one is not added
+        if actual != id {
+            let token = token.content;
+            return Err(TokenizerError::AddedTokenId { token, declared: id, actual });
+        }
+        if token.special && !token.content.is_empty() {
+            let AddedToken { content, normalized, .. } = token;
+            special.push(SpecialToken { id, content, normalized });
         }
     }
-    special.sort_unstable();
+    special.sort_unstable_by_key(|token| token.id);
     Ok(special)
 }
 
@@ -332,7 +326,5 @@ fn part<T: DeserializeOwned>(part: &'static str, json: Value) -> Result<T, Token
 }
 
 fn invalid(error: impl std::fmt::Display) -> TokenizerError {
-    TokenizerError::Invalid {
-        reason: error.to_string(),
-    }
+    TokenizerError::Invalid { reason: error.to_string() }
 }

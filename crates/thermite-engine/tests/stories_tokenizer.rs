@@ -10,8 +10,7 @@ use thermite_engine::{SpecialTokens, Tokenizer, TokenizerError};
 use thermite_stories_3m::{CONFIG_JSON, GENERATION_CONFIG_JSON, TOKENIZER_JSON};
 
 static STORIES: LazyLock<Tokenizer> = LazyLock::new(|| {
-    let special =
-        SpecialTokens::from_configs(CONFIG_JSON, None, Some(GENERATION_CONFIG_JSON)).unwrap();
+    let special = SpecialTokens::from_configs(CONFIG_JSON, None, Some(GENERATION_CONFIG_JSON)).unwrap();
     Tokenizer::from_bytes(TOKENIZER_JSON, &special).unwrap()
 });
 
@@ -95,10 +94,7 @@ fn the_prompts_of_the_reference_have_its_ids() {
         let prompt = entry["prompt"].as_str().unwrap();
         assert_eq!(STORIES.encode(prompt, true, true).unwrap(), ids);
         assert!(greedy.starts_with(&ids)); // the prompt and what follows it
-        assert_eq!(
-            STORIES.decode(&greedy, false),
-            entry["text"].as_str().unwrap()
-        );
+        assert_eq!(STORIES.decode(&greedy, false), entry["text"].as_str().unwrap());
     }
 }
 
@@ -107,15 +103,9 @@ fn the_validation_text_has_116804_ids_and_comes_back_whole() {
     let text = model_file("validation.txt");
     let ids = STORIES.encode(&text, true, true).unwrap();
     assert_eq!(ids.len(), 116_804);
-    assert_eq!(
-        ids.iter().filter(|&&id| STORIES.is_eos(id)).count(),
-        text.matches("<|endoftext|>").count()
-    );
+    assert_eq!(ids.iter().filter(|&&id| STORIES.is_eos(id)).count(), text.matches("<|endoftext|>").count());
     assert_eq!(STORIES.decode(&ids, false), text);
-    assert_eq!(
-        STORIES.decode(&ids, true),
-        text.replace("<|endoftext|>", "")
-    );
+    assert_eq!(STORIES.decode(&ids, true), text.replace("<|endoftext|>", ""));
 }
 
 #[test]
@@ -138,10 +128,7 @@ fn what_the_vocabulary_says() {
     assert_eq!(STORIES.token_piece(once[0]).as_deref(), Some("Ġonce"));
     assert_eq!(STORIES.token_id("Ġonce"), Some(once[0]));
     assert_eq!(STORIES.bytes(once[0]).unwrap(), b" once");
-    assert_eq!(
-        (STORIES.token_piece(4096), STORIES.bytes(4096)),
-        (None, None)
-    );
+    assert_eq!((STORIES.token_piece(4096), STORIES.bytes(4096)), (None, None));
     assert_eq!(STORIES.decode(&[4096, once[0], u32::MAX], false), " once");
     assert!(STORIES.encode("", true, true).unwrap().is_empty());
 }
@@ -154,6 +141,30 @@ fn a_prompt_is_never_truncated_and_gets_its_first_token() {
     assert!(ids.len() > 5, "{ids:?}");
     assert_eq!(tokenizer.decode(&ids, true), "ab a  é");
     assert_eq!(tokenizer.encode("ab a  é", false, true).unwrap(), ids[1..]);
+}
+
+#[test]
+fn a_special_token_looked_for_in_normalized_text_is_text_too() {
+    let mut json = with_byte_fallback();
+    json["normalizer"] = json!({"type": "Lowercase"});
+    json["added_tokens"][1]["normalized"] = json!(true);
+    let tokenizer = load(&json).unwrap();
+    assert_eq!(tokenizer.encode("a<S>b", false, true).unwrap().len(), 3);
+    let literal = tokenizer.encode("a<S>b", false, false).unwrap();
+    assert_eq!(literal.len(), 5);
+    assert!(!literal.contains(&1));
+}
+
+#[test]
+fn dropout_of_the_training_is_not_used() {
+    let mut json = with_byte_fallback();
+    json["model"]["dropout"] = json!(0.9);
+    let tokenizer = load(&json).unwrap();
+    let text = "a a a a a a a a a a a a";
+    let ids = tokenizer.encode(text, false, false).unwrap();
+    assert_eq!(ids.len(), 12);
+    let again = load(&json).unwrap();
+    assert_eq!(again.encode(text, false, false).unwrap(), ids);
 }
 
 #[test]
@@ -172,33 +183,18 @@ fn tokenizers_of_a_wrong_form_are_refused() {
         ("/decoder", json!({"type": "CTC"}), "CTC"),
         ("/decoder", json!([]), "decoder"),
         ("/normalizer", json!({"type": "Nobody"}), "normalizer"),
-        (
-            "/normalizer",
-            json!({"type": "Precompiled", "precompiled_charsmap": "!"}),
-            "tokenizer.json",
-        ),
+        ("/normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "!"}), "tokenizer.json"),
         ("/pre_tokenizer", json!({"type": "Nobody"}), "pre_tokenizer"),
         ("/post_processor", json!(7), "post_processor"),
-        (
-            "/added_tokens/1/id",
-            json!(77),
-            "\"<s>\" declares id 77, its place is 1",
-        ),
+        ("/added_tokens/1/id", json!(77), "\"<s>\" declares id 77, its place is 1"),
         ("/added_tokens/1/content", json!(1), "the file"),
     ] {
         let error = broken(pointer, value);
         assert!(error.contains(named), "{pointer}: {error}");
     }
-    let special = SpecialTokens {
-        eos_token: Some("</nobody>".to_owned()),
-        ..SpecialTokens::default()
-    };
+    let special = SpecialTokens { eos_token: Some("</nobody>".to_owned()), ..SpecialTokens::default() };
     let error = Tokenizer::from_bytes(good.to_string().as_bytes(), &special).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("eos_token \"</nobody>\" is not in the vocabulary")
-    );
+    assert!(error.to_string().contains("eos_token \"</nobody>\" is not in the vocabulary"));
 }
 
 #[test]
@@ -220,11 +216,7 @@ fn words_without_a_decoder_and_marked_spaces() {
     for json in [words, marked] {
         let (ours, theirs) = (load(&json).unwrap(), by_library(&json));
         for ids in [[0, 1, 2], [2, 2, 0], [1, 0, 9], [9, 0, 0]] {
-            assert_eq!(
-                streamed(&ours, &ids, false),
-                theirs.decode(&ids, false).unwrap(),
-                "{ids:?}"
-            );
+            assert_eq!(streamed(&ours, &ids, false), theirs.decode(&ids, false).unwrap(), "{ids:?}");
         }
     }
 }
@@ -279,5 +271,4 @@ proptest! {
     }
 }
 
-static BY_BYTES: std::sync::OnceLock<(Tokenizer, tokenizers::Tokenizer)> =
-    std::sync::OnceLock::new();
+static BY_BYTES: std::sync::OnceLock<(Tokenizer, tokenizers::Tokenizer)> = std::sync::OnceLock::new();

@@ -215,10 +215,7 @@ impl Error {
     }
 
     pub(crate) fn json(path: &Path, source: serde_json::Error) -> Self {
-        Self::Json {
-            path: path.to_path_buf(),
-            source,
-        }
+        Self::Json { path: path.to_path_buf(), source }
     }
 }
 

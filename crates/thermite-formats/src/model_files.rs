@@ -75,10 +75,7 @@ impl ModelFiles {
                 };
                 Self::open_folder(folder, &weights)
             }
-            other => Err(Error::UnsupportedFormat {
-                path: path.to_path_buf(),
-                format: format_of(other),
-            }),
+            other => Err(Error::UnsupportedFormat { path: path.to_path_buf(), format: format_of(other) }),
         }
     }
 
@@ -125,9 +122,7 @@ impl ModelFiles {
     /// # Errors
     /// [`Error::MissingFile`] if the folder has none.
     pub fn tokenizer_json(&self) -> Result<&[u8]> {
-        self.tokenizer_json
-            .as_deref()
-            .ok_or_else(|| missing(&self.origin, TOKENIZER))
+        self.tokenizer_json.as_deref().ok_or_else(|| missing(&self.origin, TOKENIZER))
     }
 
     /// `config.json`, read into a type.
@@ -143,11 +138,7 @@ impl ModelFiles {
 /// The weights that a folder means: one file if it is there, else the index, else the file to miss.
 fn weights_of(folder: &Path) -> PathBuf {
     let (one, index) = (folder.join(WEIGHTS), folder.join(WEIGHTS_INDEX));
-    if !one.exists() && index.exists() {
-        index
-    } else {
-        one
-    }
+    if !one.exists() && index.exists() { index } else { one }
 }
 
 fn is_shard(index: &Path, name: &[u8]) -> Result<bool> {
@@ -186,17 +177,12 @@ fn read_text(path: &Path) -> Result<Option<String>> {
     let Some(bytes) = read(path)? else {
         return Ok(None);
     };
-    String::from_utf8(bytes)
-        .map(Some)
-        .map_err(|error| Error::NotUtf8 {
-            path: path.to_path_buf(),
-            offset: error.utf8_error().valid_up_to(),
-        })
+    String::from_utf8(bytes).map(Some).map_err(|error| Error::NotUtf8 {
+        path: path.to_path_buf(),
+        offset: error.utf8_error().valid_up_to(),
+    })
 }
 
 fn missing(folder: &Path, file: &'static str) -> Error {
-    Error::MissingFile {
-        folder: folder.to_path_buf(),
-        file,
-    }
+    Error::MissingFile { folder: folder.to_path_buf(), file }
 }

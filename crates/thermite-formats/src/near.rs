@@ -6,10 +6,8 @@ const SUGGESTIONS: usize = 3;
 /// Up to three of `names` that look like `wanted`, the nearest first.
 pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let limit = (wanted.len() / 3).max(2);
-    let mut found: Vec<_> = names
-        .map(|name| (distance(wanted, name), name))
-        .filter(|&(distance, _)| distance <= limit)
-        .collect();
+    let mut found: Vec<_> =
+        names.map(|name| (distance(wanted, name), name)).filter(|&(distance, _)| distance <= limit).collect();
     found.sort_unstable();
     found.truncate(SUGGESTIONS);
     found.into_iter().map(|(_, name)| name.to_owned()).collect()
@@ -51,16 +49,8 @@ mod tests {
 
     #[test]
     fn the_nearest_come_first_and_strangers_never() {
-        let names = [
-            "h.0.ln_1.bias",
-            "h.0.ln_1.weight",
-            "h.0.ln_2.weight",
-            "wpe.weight",
-        ];
-        assert_eq!(
-            near("h.0.ln1.weight", names.into_iter()),
-            ["h.0.ln_1.weight", "h.0.ln_2.weight"]
-        );
+        let names = ["h.0.ln_1.bias", "h.0.ln_1.weight", "h.0.ln_2.weight", "wpe.weight"];
+        assert_eq!(near("h.0.ln1.weight", names.into_iter()), ["h.0.ln_1.weight", "h.0.ln_2.weight"]);
         assert!(near("zzz", names.into_iter()).is_empty());
     }
 }

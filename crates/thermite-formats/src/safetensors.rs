@@ -49,43 +49,27 @@ impl Header {
         let raw: RawHeader = serde_json::from_slice(json).map_err(|e| Error::json(path, e))?;
         let mut names = HashSet::new();
         if let Some((name, _)) = raw.tensors.iter().find(|(name, _)| !names.insert(name)) {
-            return Err(Error::DuplicateTensor {
-                path: path.to_path_buf(),
-                name: name.clone(),
-                other: None,
-            });
+            return Err(Error::DuplicateTensor { path: path.to_path_buf(), name: name.clone(), other: None });
         }
         let mut tensors = raw.tensors;
         tensors.sort_by_key(|(_, tensor)| tensor.data_offsets);
         let data = LEN_BYTES + json.len();
-        Ok(Self {
-            tensors: lay_out(path, tensors, data, file.len())?,
-            metadata: raw.metadata,
-        })
+        Ok(Self { tensors: lay_out(path, tensors, data, file.len())?, metadata: raw.metadata })
     }
 }
 
 /// The JSON text of the header.
 fn header_json<'a>(path: &Path, file: &'a [u8]) -> Result<&'a [u8]> {
-    let truncated = |what, need| Error::Truncated {
-        path: path.to_path_buf(),
-        what,
-        need,
-        have: file.len() as u64,
-    };
+    let truncated =
+        |what, need| Error::Truncated { path: path.to_path_buf(), what, need, have: file.len() as u64 };
     let Some((len, rest)) = file.split_first_chunk::<LEN_BYTES>() else {
         return Err(truncated("the header's length", LEN_BYTES as u64));
     };
     let len = u64::from_le_bytes(*len);
     if len > MAX_HEADER_LEN {
-        return Err(Error::HeaderTooLarge {
-            path: path.to_path_buf(),
-            len,
-            limit: MAX_HEADER_LEN,
-        });
+        return Err(Error::HeaderTooLarge { path: path.to_path_buf(), len, limit: MAX_HEADER_LEN });
     }
-    rest.get(..len as usize)
-        .ok_or_else(|| truncated("the header", LEN_BYTES as u64 + len))
+    rest.get(..len as usize).ok_or_else(|| truncated("the header", LEN_BYTES as u64 + len))
 }
 
 /// Checks that `tensors`, sorted by offset, tile the data from byte `data` of the file to its end.
@@ -110,38 +94,21 @@ fn lay_out(
             });
         }
         if start > position {
-            return Err(Error::Gap {
-                path: path.to_path_buf(),
-                name,
-                from: position,
-                to: start,
-            });
+            return Err(Error::Gap { path: path.to_path_buf(), name, from: position, to: start });
         }
         position = end;
         // Saturated: beyond the file's end in any case, which is refused below.
         let place = |offset| usize::try_from(offset).map_or(usize::MAX, |o| data.saturating_add(o));
-        placed.push(TensorEntry {
-            name,
-            dtype,
-            shape,
-            range: place(start)..place(end),
-        });
+        placed.push(TensorEntry { name, dtype, shape, range: place(start)..place(end) });
     }
     let (described, have) = ((data as u64).saturating_add(position), file_len as u64);
     let path = || path.to_path_buf();
     match described.cmp(&have) {
         std::cmp::Ordering::Equal => Ok(placed),
-        std::cmp::Ordering::Greater => Err(Error::Truncated {
-            path: path(),
-            what: "the data",
-            need: described,
-            have,
-        }),
-        std::cmp::Ordering::Less => Err(Error::TrailingBytes {
-            path: path(),
-            described,
-            have,
-        }),
+        std::cmp::Ordering::Greater => {
+            Err(Error::Truncated { path: path(), what: "the data", need: described, have })
+        }
+        std::cmp::Ordering::Less => Err(Error::TrailingBytes { path: path(), described, have }),
     }
 }
 

@@ -26,10 +26,7 @@ impl ShardIndex {
                 (Some(Component::Normal(name)), None) if name == shard
             );
             if !plain || shard.contains(['\\', '\0']) {
-                return Err(Error::ShardName {
-                    index: path.to_path_buf(),
-                    shard: shard.to_owned(),
-                });
+                return Err(Error::ShardName { index: path.to_path_buf(), shard: shard.to_owned() });
             }
         }
         Ok(index)

@@ -53,10 +53,9 @@ impl Tensors {
         for shard in shard_index.shards() {
             let path = index.with_file_name(shard);
             let bytes = Bytes::map(&path).map_err(|error| match error {
-                Error::NotFound { .. } => Error::ShardMissing {
-                    index: index.to_path_buf(),
-                    shard: shard.to_owned(),
-                },
+                Error::NotFound { .. } => {
+                    Error::ShardMissing { index: index.to_path_buf(), shard: shard.to_owned() }
+                }
                 other => other,
             })?;
             tensors.add(path, bytes)?;
@@ -85,11 +84,7 @@ impl Tensors {
     }
 
     fn empty(origin: &Path) -> Self {
-        Self {
-            origin: origin.to_path_buf(),
-            files: Vec::new(),
-            by_name: BTreeMap::new(),
-        }
+        Self { origin: origin.to_path_buf(), files: Vec::new(), by_name: BTreeMap::new() }
     }
 
     fn add(&mut self, path: PathBuf, bytes: Bytes) -> Result<()> {

@@ -27,11 +27,7 @@ fn shard(name: &str) -> Vec<u8> {
 
 fn index(map: &[(&str, &str)]) -> Vec<u8> {
     let entries: Vec<String> = map.iter().map(|(t, s)| format!("{t:?}:{s:?}")).collect();
-    format!(
-        r#"{{"metadata":{{"total_size":8}},"weight_map":{{{}}}}}"#,
-        entries.join(",")
-    )
-    .into_bytes()
+    format!(r#"{{"metadata":{{"total_size":8}},"weight_map":{{{}}}}}"#, entries.join(",")).into_bytes()
 }
 
 const INDEX: &str = "model.safetensors.index.json";
@@ -53,23 +49,14 @@ fn a_folder_and_its_weights_file_are_the_same_model() {
         ("generation_config.json", br#"{"eos_token_id": 0}"#),
         ("model.safetensors", &small_file()),
     ]);
-    for path in [
-        folder.path().to_path_buf(),
-        folder.path().join("model.safetensors"),
-    ] {
+    for path in [folder.path().to_path_buf(), folder.path().join("model.safetensors")] {
         let model = ModelFiles::open(&path).unwrap();
-        assert_eq!(
-            model.tensors.names().collect::<Vec<_>>(),
-            ["bias", "empty", "scalar", "weight"]
-        );
+        assert_eq!(model.tensors.names().collect::<Vec<_>>(), ["bias", "empty", "scalar", "weight"]);
         assert_eq!(model.tensors.get("weight").unwrap().shape, [2, 3]);
         assert!(model.tensors.contains("bias") && !model.tensors.contains("nobody"));
         assert_eq!(model.tokenizer_json().unwrap(), b"{}");
         assert!(model.tokenizer_config_json.is_none());
-        assert_eq!(
-            model.generation_config_json.as_deref(),
-            Some(r#"{"eos_token_id": 0}"#)
-        );
+        assert_eq!(model.generation_config_json.as_deref(), Some(r#"{"eos_token_id": 0}"#));
         let config: serde_json::Value = model.config().unwrap();
         assert_eq!(config["n_layer"], 6);
     }
@@ -85,50 +72,20 @@ fn a_missing_tensor_is_named_with_those_like_it() {
 #[test]
 fn paths_that_are_no_model() {
     let missing = ModelFiles::open("/no/such/place").unwrap_err();
-    assert_eq!(
-        missing.to_string(),
-        "/no/such/place: no such file or folder"
-    );
+    assert_eq!(missing.to_string(), "/no/such/place: no such file or folder");
 
     let empty = folder(&[]);
     let error = ModelFiles::open(empty.path()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::MissingFile {
-                file: "config.json",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::MissingFile { file: "config.json", .. }), "{error}");
 
     let no_weights = folder(&[("config.json", b"{}")]);
     let error = ModelFiles::open(no_weights.path()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::MissingFile {
-                file: "model.safetensors",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::MissingFile { file: "model.safetensors", .. }), "{error}");
 
     let no_tokenizer = folder(&[("config.json", b"{}"), ("model.safetensors", &small_file())]);
     let model = ModelFiles::open(no_tokenizer.path()).unwrap();
     let error = model.tokenizer_json().unwrap_err();
-    assert!(
-        matches!(
-            error,
-            Error::MissingFile {
-                file: "tokenizer.json",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, Error::MissingFile { file: "tokenizer.json", .. }), "{error}");
 
     let latin1 = folder(&[("config.json", b"{\"a\":\"\xe9\"}")]);
     let error = ModelFiles::open(latin1.path()).unwrap_err();
@@ -144,55 +101,30 @@ fn paths_that_are_no_model() {
 
 #[test]
 fn bad_json_is_reported_with_its_place() {
-    let folder = folder(&[
-        ("config.json", b"{\n \"a\": }"),
-        ("model.safetensors", &small_file()),
-    ]);
+    let folder = folder(&[("config.json", b"{\n \"a\": }"), ("model.safetensors", &small_file())]);
     let model = ModelFiles::open(folder.path()).unwrap();
     let error = model.config::<serde_json::Value>().unwrap_err().to_string();
-    assert!(
-        error.contains("config.json") && error.contains("line 2 column 7"),
-        "{error}"
-    );
+    assert!(error.contains("config.json") && error.contains("line 2 column 7"), "{error}");
 }
 
 #[test]
 fn empty_and_truncated_weights() {
     for len in [0, 7, 100] {
-        let folder = folder(&[
-            ("config.json", b"{}"),
-            ("model.safetensors", &small_file()[..len]),
-        ]);
+        let folder = folder(&[("config.json", b"{}"), ("model.safetensors", &small_file()[..len])]);
         let error = ModelFiles::open(folder.path()).unwrap_err();
-        assert!(
-            matches!(error, Error::Truncated { have, .. } if have == len as u64),
-            "{error}"
-        );
-        assert!(
-            error.to_string().contains("model.safetensors: truncated"),
-            "{error}"
-        );
+        assert!(matches!(error, Error::Truncated { have, .. } if have == len as u64), "{error}");
+        assert!(error.to_string().contains("model.safetensors: truncated"), "{error}");
     }
 }
 
 #[test]
 fn shards_make_one_model() {
     let folder = sharded(&[("a", "1.safetensors"), ("b", "2.safetensors")]);
-    for path in [
-        folder.path().to_path_buf(),
-        folder.path().join("2.safetensors"),
-    ] {
+    for path in [folder.path().to_path_buf(), folder.path().join("2.safetensors")] {
         let model = ModelFiles::open(path).unwrap();
         assert_eq!(model.tensors.names().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(model.tensors.files().count(), 2);
-        assert!(
-            model
-                .tensors
-                .get("b")
-                .unwrap()
-                .file
-                .ends_with("2.safetensors")
-        );
+        assert!(model.tensors.get("b").unwrap().file.ends_with("2.safetensors"));
     }
     // A file that the index does not list stands for itself.
     fs::write(folder.path().join("3.safetensors"), shard("c")).unwrap();
@@ -204,29 +136,12 @@ fn shards_make_one_model() {
 fn shards_that_do_not_fit_their_index() {
     let open = |map: &[(&str, &str)]| ModelFiles::open(sharded(map).path()).unwrap_err();
     let error = open(&[("a", "1.safetensors"), ("c", "9.safetensors")]);
-    assert!(
-        matches!(&error, Error::ShardMissing { shard, .. } if shard == "9.safetensors"),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::ShardMissing { shard, .. } if shard == "9.safetensors"), "{error}");
     let error = open(&[("a", "2.safetensors"), ("b", "2.safetensors")]);
-    assert!(
-        matches!(&error, Error::NotInShard { name, .. } if name == "a"),
-        "{error}"
-    );
-    for outside in [
-        "../1.safetensors",
-        "/etc/passwd",
-        "",
-        ".",
-        "a/b",
-        "a\\b",
-        "a/",
-    ] {
+    assert!(matches!(&error, Error::NotInShard { name, .. } if name == "a"), "{error}");
+    for outside in ["../1.safetensors", "/etc/passwd", "", ".", "a/b", "a\\b", "a/"] {
         let error = open(&[("a", outside)]);
-        assert!(
-            matches!(&error, Error::ShardName { shard, .. } if shard == outside),
-            "{error}"
-        );
+        assert!(matches!(&error, Error::ShardName { shard, .. } if shard == outside), "{error}");
     }
 }
 
@@ -234,28 +149,16 @@ fn shards_that_do_not_fit_their_index() {
 fn one_tensor_in_two_shards() {
     let folder = folder(&[
         ("config.json", b"{}"),
-        (
-            INDEX,
-            &index(&[("a", "1.safetensors"), ("b", "2.safetensors")]),
-        ),
+        (INDEX, &index(&[("a", "1.safetensors"), ("b", "2.safetensors")])),
         ("1.safetensors", &shard("a")),
         (
             "2.safetensors",
-            &written(&[
-                ("a", Dtype::F32, vec![1], vec![0; 4]),
-                ("b", Dtype::F32, vec![1], vec![0; 4]),
-            ]),
+            &written(&[("a", Dtype::F32, vec![1], vec![0; 4]), ("b", Dtype::F32, vec![1], vec![0; 4])]),
         ),
     ]);
     let error = ModelFiles::open(folder.path()).unwrap_err().to_string();
-    assert!(
-        error.contains("tensor a is there twice: also in"),
-        "{error}"
-    );
-    assert!(
-        error.contains("1.safetensors") && error.contains("2.safetensors"),
-        "{error}"
-    );
+    assert!(error.contains("tensor a is there twice: also in"), "{error}");
+    assert!(error.contains("1.safetensors") && error.contains("2.safetensors"), "{error}");
 }
 
 #[test]
@@ -282,17 +185,9 @@ fn the_embedded_model_is_whole() {
     let parameters: usize = model.tensors.iter().map(|t| t.len()).sum();
     assert!((3_500_000..3_600_000).contains(&parameters), "{parameters}");
     for tensor in model.tensors.iter() {
-        assert!(
-            tensor.to_f32().unwrap().iter().all(|x| x.is_finite()),
-            "{}",
-            tensor.name
-        );
+        assert!(tensor.to_f32().unwrap().iter().all(|x| x.is_finite()), "{}", tensor.name);
         let words = tensor.words::<u16>().unwrap();
-        assert!(
-            matches!(words, std::borrow::Cow::Borrowed(_)),
-            "{} is aligned",
-            tensor.name
-        );
+        assert!(matches!(words, std::borrow::Cow::Borrowed(_)), "{} is aligned", tensor.name);
     }
 }
 

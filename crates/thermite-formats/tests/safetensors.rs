@@ -32,9 +32,7 @@ fn every_type_of_the_format_is_known_with_its_size() {
         assert_eq!(theirs.bitsize(), dtype.bits(), "{dtype}");
     }
     // What the library knows, as its own error lists it, we know.
-    let unknown = serde_json::from_str::<Dtype>("\"X\"")
-        .unwrap_err()
-        .to_string();
+    let unknown = serde_json::from_str::<Dtype>("\"X\"").unwrap_err().to_string();
     let known = unknown.matches('`').count() / 2 - 1;
     assert_eq!(known, DType::ALL.len(), "{unknown}");
 }
@@ -61,25 +59,15 @@ fn a_byte_too_many_is_an_error() {
     file.push(0);
     let error = parse(&file).unwrap_err();
     assert!(matches!(error, Error::TrailingBytes { described: d, .. } if d == described));
-    assert!(
-        error.to_string().contains("1 bytes after the last tensor"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("1 bytes after the last tensor"), "{error}");
 }
 
 #[test]
 fn a_header_longer_than_the_format_allows() {
-    for len in [
-        MAX_HEADER_LEN + 1,
-        u64::MAX,
-        u64::from_le_bytes(*b"GGUF\x03\0\0\0") << 16,
-    ] {
+    for len in [MAX_HEADER_LEN + 1, u64::MAX, u64::from_le_bytes(*b"GGUF\x03\0\0\0") << 16] {
         let file = [&len.to_le_bytes()[..], b"{}"].concat();
         let error = parse(&file).unwrap_err();
-        assert!(
-            matches!(error, Error::HeaderTooLarge { len: l, .. } if l == len),
-            "{error}"
-        );
+        assert!(matches!(error, Error::HeaderTooLarge { len: l, .. } if l == len), "{error}");
     }
     let file = [&MAX_HEADER_LEN.to_le_bytes()[..], b"{}"].concat();
     assert!(matches!(parse(&file), Err(Error::Truncated { .. })));
@@ -95,73 +83,21 @@ const BAD: &[Bad] = &[
     ("{", 0, &["EOF"]),
     ("{} x", 0, &["trailing characters"]),
     (r#"{"a":3}"#, 0, &["a:", "invalid type"]),
-    (
-        r#"{"a":{"dtype":"F32","shape":[1]}}"#,
-        4,
-        &["a:", "data_offsets"],
-    ),
-    (
-        r#"{"a":{"dtype":5,"shape":[1],"data_offsets":[0,4]}}"#,
-        4,
-        &["a:", "string"],
-    ),
-    (
-        r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
-        4,
-        &["a:", "-1"],
-    ),
-    (
-        r#"{"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}}"#,
-        4,
-        &["a:", "1.5"],
-    ),
-    (
-        r#"{"a":{"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]}}"#,
-        4,
-        &["a:"],
-    ),
-    (
-        r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}}"#,
-        8,
-        &["a:"],
-    ),
-    (
-        r#"{"a":{"dtype":"F32","dtype":"F16","shape":[1],"data_offsets":[0,4]}}"#,
-        4,
-        &["duplicate"],
-    ),
-    (
-        r#"{"__metadata__":{"n":3}}"#,
-        0,
-        &["__metadata__", "invalid type"],
-    ),
+    (r#"{"a":{"dtype":"F32","shape":[1]}}"#, 4, &["a:", "data_offsets"]),
+    (r#"{"a":{"dtype":5,"shape":[1],"data_offsets":[0,4]}}"#, 4, &["a:", "string"]),
+    (r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#, 4, &["a:", "-1"]),
+    (r#"{"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}}"#, 4, &["a:", "1.5"]),
+    (r#"{"a":{"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]}}"#, 4, &["a:"]),
+    (r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,8]}}"#, 8, &["a:"]),
+    (r#"{"a":{"dtype":"F32","dtype":"F16","shape":[1],"data_offsets":[0,4]}}"#, 4, &["duplicate"]),
+    (r#"{"__metadata__":{"n":3}}"#, 0, &["__metadata__", "invalid type"]),
     // Types.
-    (
-        r#"{"a":{"dtype":"Q4_K","shape":[1],"data_offsets":[0,4]}}"#,
-        4,
-        &["tensor a", "Q4_K"],
-    ),
-    (
-        r#"{"a":{"dtype":"f32","shape":[1],"data_offsets":[0,4]}}"#,
-        4,
-        &["tensor a", "f32"],
-    ),
+    (r#"{"a":{"dtype":"Q4_K","shape":[1],"data_offsets":[0,4]}}"#, 4, &["tensor a", "Q4_K"]),
+    (r#"{"a":{"dtype":"f32","shape":[1],"data_offsets":[0,4]}}"#, 4, &["tensor a", "f32"]),
     // Sizes.
-    (
-        r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#,
-        4,
-        &["a", "F32 [2]", "8 bytes", "0..4"],
-    ),
-    (
-        r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}}"#,
-        4,
-        &["4..0", "-4"],
-    ),
-    (
-        r#"{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}}"#,
-        2,
-        &["F4 [3]"],
-    ),
+    (r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}"#, 4, &["a", "F32 [2]", "8 bytes", "0..4"]),
+    (r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[4,0]}}"#, 4, &["4..0", "-4"]),
+    (r#"{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}}"#, 2, &["F4 [3]"]),
     (
         r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}"#,
         0,
@@ -193,11 +129,7 @@ const BAD: &[Bad] = &[
         10,
         &["4..6", "before tensor b"],
     ),
-    (
-        r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}}"#,
-        5,
-        &["0..1", "before tensor a"],
-    ),
+    (r#"{"a":{"dtype":"U8","shape":[4],"data_offsets":[1,5]}}"#, 5, &["0..1", "before tensor a"]),
     (
         r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#,
         2,
@@ -209,9 +141,7 @@ const BAD: &[Bad] = &[
 #[test]
 fn bad_files_are_refused_by_name_and_number() {
     for (header, data, named) in BAD {
-        let error = parse(&handmade(header, *data))
-            .expect_err(header)
-            .to_string();
+        let error = parse(&handmade(header, *data)).expect_err(header).to_string();
         for part in *named {
             assert!(error.contains(part), "{header}\n{error}\nlacks {part:?}");
         }
@@ -220,10 +150,7 @@ fn bad_files_are_refused_by_name_and_number() {
 
 #[test]
 fn a_header_that_is_not_utf8() {
-    let mut file = handmade(
-        r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#,
-        1,
-    );
+    let mut file = handmade(r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#, 1);
     file[10] = 0xff;
     assert!(matches!(parse(&file), Err(Error::Json { .. })));
 }
@@ -231,20 +158,14 @@ fn a_header_that_is_not_utf8() {
 #[test]
 fn nesting_does_not_exhaust_the_stack() {
     let deep = format!("{{\"a\":{}", "[".repeat(200_000));
-    assert!(matches!(
-        parse(&handmade(&deep, 0)),
-        Err(Error::Json { .. })
-    ));
+    assert!(matches!(parse(&handmade(&deep, 0)), Err(Error::Json { .. })));
 }
 
 #[test]
 fn a_file_without_tensors_and_padding_are_right() {
     assert!(parse(&handmade("{}", 0)).unwrap().tensors.is_empty());
     let padded = r#"{"__metadata__":{"format":"pt"}}        "#;
-    assert_eq!(
-        parse(&handmade(padded, 0)).unwrap().metadata["format"],
-        "pt"
-    );
+    assert_eq!(parse(&handmade(padded, 0)).unwrap().metadata["format"], "pt");
     assert!(parse(&handmade(r#"{"__metadata__":null}"#, 0)).is_ok());
 }
 

@@ -12,13 +12,7 @@ use thermite_formats::{DType, Error, TensorView};
 
 fn view<'a>(dtype: DType, shape: &'a [usize], data: &'a [u8]) -> TensorView<'a> {
     assert_eq!(dtype.bytes_of(shape), Some(data.len()));
-    TensorView {
-        name: "t",
-        dtype,
-        shape,
-        data,
-        file: Path::new("m.safetensors"),
-    }
+    TensorView { name: "t", dtype, shape, data, file: Path::new("m.safetensors") }
 }
 
 /// All 65,536 halves, from an even and from an odd address.
@@ -31,10 +25,7 @@ fn all_halves(dtype: DType, expected: fn(u16) -> f32) {
         assert_eq!(values.len(), 1 << 16);
         for (bits, value) in (0..=u16::MAX).zip(values) {
             let want = expected(bits);
-            assert!(
-                value.to_bits() == want.to_bits() || (value.is_nan() && want.is_nan()),
-                "{bits:04x}"
-            );
+            assert!(value.to_bits() == want.to_bits() || (value.is_nan() && want.is_nan()), "{bits:04x}");
         }
     }
 }
@@ -57,31 +48,15 @@ fn numbers_of_every_other_type() {
         (DType::I8, vec![0xff], -1.0),
         (DType::I16, (-300_i16).to_le_bytes().to_vec(), -300.0),
         (DType::I32, (-70_000_i32).to_le_bytes().to_vec(), -70_000.0),
-        (
-            DType::I64,
-            i64::MIN.to_le_bytes().to_vec(),
-            -(2.0_f32.powi(63)),
-        ),
+        (DType::I64, i64::MIN.to_le_bytes().to_vec(), -(2.0_f32.powi(63))),
         (DType::U8, vec![0xff], 255.0),
         (DType::U16, u16::MAX.to_le_bytes().to_vec(), 65_535.0),
-        (
-            DType::U32,
-            16_777_216_u32.to_le_bytes().to_vec(),
-            16_777_216.0,
-        ),
-        (
-            DType::U64,
-            u64::MAX.to_le_bytes().to_vec(),
-            2.0_f32.powi(64),
-        ),
+        (DType::U32, 16_777_216_u32.to_le_bytes().to_vec(), 16_777_216.0),
+        (DType::U64, u64::MAX.to_le_bytes().to_vec(), 2.0_f32.powi(64)),
         (DType::Bool, vec![1], 1.0),
     ];
     for (dtype, bytes, value) in cases {
-        assert_eq!(
-            view(dtype, &[], &bytes).to_f32().unwrap(),
-            [value],
-            "{dtype}"
-        );
+        assert_eq!(view(dtype, &[], &bytes).to_f32().unwrap(), [value], "{dtype}");
     }
 }
 
@@ -89,10 +64,7 @@ fn numbers_of_every_other_type() {
 fn types_without_a_conversion_are_named() {
     let error = view(DType::F8E4M3, &[2], &[0, 0]).to_f32().unwrap_err();
     assert!(matches!(&error, Error::UnsupportedDType { dtype, .. } if dtype == "F8_E4M3"));
-    assert_eq!(
-        error.to_string(),
-        "m.safetensors: tensor t: element type F8_E4M3 is not supported"
-    );
+    assert_eq!(error.to_string(), "m.safetensors: tensor t: element type F8_E4M3 is not supported");
 }
 
 #[test]
@@ -102,9 +74,7 @@ fn words_are_borrowed_when_aligned_and_copied_when_not() {
     let aligned = view(DType::F16, &[4], &bytes[..8]).words::<u16>().unwrap();
     assert!(matches!(aligned, Cow::Borrowed(_)));
     assert_eq!(*aligned, words[..4]);
-    let odd = view(DType::BF16, &[4], &bytes[1..9])
-        .words::<u16>()
-        .unwrap();
+    let odd = view(DType::BF16, &[4], &bytes[1..9]).words::<u16>().unwrap();
     assert!(matches!(odd, Cow::Owned(_)));
     assert_eq!(*odd, [0x0200, 0x0300, 0x0400, 0x0500]);
     assert!(view(DType::F16, &[4], &bytes[..8]).words::<u32>().is_none());

@@ -50,23 +50,12 @@ impl Config {
     /// The attention layer's heads.
     #[must_use]
     pub const fn attention(&self, kind: AttentionKind) -> AttentionShape {
-        AttentionShape {
-            n_head: self.n_head,
-            n_kv_head: self.n_kv_head,
-            head_dim: self.head_dim,
-            kind,
-        }
+        AttentionShape { n_head: self.n_head, n_kv_head: self.n_kv_head, head_dim: self.head_dim, kind }
     }
 
     /// One layer's cache of `n_blocks` blocks.
     #[must_use]
     pub const fn kv_shape(&self, n_blocks: usize, block_size: usize, dtype: Dtype) -> KvShape {
-        KvShape {
-            n_blocks,
-            block_size,
-            n_kv_head: self.n_kv_head,
-            head_dim: self.head_dim,
-            dtype,
-        }
+        KvShape { n_blocks, block_size, n_kv_head: self.n_kv_head, head_dim: self.head_dim, dtype }
     }
 }

@@ -2,8 +2,7 @@
 
 use serde::Deserialize;
 use thermite_device::{
-    Activation, Activations, AttentionShape, AttentionWeights, Device, Expand, Layout, MlpWeights,
-    Norm, Step,
+    Activation, Activations, AttentionShape, AttentionWeights, Device, Expand, Layout, MlpWeights, Norm, Step,
 };
 use thermite_formats::ModelFiles;
 
@@ -58,12 +57,7 @@ impl Gpt2Config {
     fn read(files: &ModelFiles) -> Result<Self> {
         let config: Self = files.config()?;
         let refuse = |field, value: String, need: &str| {
-            Err(Error::Config {
-                path: files.origin.join("config.json"),
-                field,
-                value,
-                need: need.to_owned(),
-            })
+            Err(Error::Config { path: files.origin.join("config.json"), field, value, need: need.to_owned() })
         };
         for (field, value) in [
             ("n_layer", config.n_layer),
@@ -85,11 +79,7 @@ impl Gpt2Config {
             return refuse("scale_attn_weights", "false".to_owned(), "true");
         }
         if config.scale_attn_by_inverse_layer_idx {
-            return refuse(
-                "scale_attn_by_inverse_layer_idx",
-                "true".to_owned(),
-                "false",
-            );
+            return refuse("scale_attn_by_inverse_layer_idx", "true".to_owned(), "false");
         }
         if config.add_cross_attention {
             return refuse("add_cross_attention", "true".to_owned(), "false");
@@ -160,16 +150,8 @@ impl<D: Device> Gpt2<D> {
         let config = gpt2.common();
         let tensors = &files.tensors;
         // the bare model and the one with a head name their tensors differently
-        let prefix = if tensors.contains("transformer.wte.weight") {
-            "transformer."
-        } else {
-            ""
-        };
-        let load = Loader {
-            device,
-            tensors,
-            prefix,
-        };
+        let prefix = if tensors.contains("transformer.wte.weight") { "transformer." } else { "" };
+        let load = Loader { device, tensors, prefix };
         let (c, inner, vocab) = (config.n_embd, config.n_inner, config.n_vocab);
         let eps = gpt2.layer_norm_epsilon;
         let activation = gpt2.activation().unwrap_or(Activation::Gelu);
@@ -183,10 +165,7 @@ impl<D: Device> Gpt2<D> {
                 },
                 mlp: MlpWeights {
                     norm: load.layer_norm(&h("ln_2"), c, eps)?,
-                    expand: Expand::Plain {
-                        up: load.conv1d(&h("mlp.c_fc"), inner, c)?,
-                        activation,
-                    },
+                    expand: Expand::Plain { up: load.conv1d(&h("mlp.c_fc"), inner, c)?, activation },
                     down: load.conv1d(&h("mlp.c_proj"), c, inner)?,
                 },
             })
@@ -223,12 +202,7 @@ impl<D: Device> Gpt2<D> {
             d.attention_block(&layer.attention, acts, kv, step, heads)?;
             d.mlp_block(&layer.mlp, acts, step)?;
         }
-        d.lm_head(
-            &self.ln_f,
-            self.lm_head.as_ref().unwrap_or(&self.wte),
-            acts,
-            step,
-        )?;
+        d.lm_head(&self.ln_f, self.lm_head.as_ref().unwrap_or(&self.wte), acts, step)?;
         Ok(())
     }
 }

@@ -26,11 +26,7 @@ impl<D: Device> KvCache<D> {
     ) -> Result<Self> {
         let shape = config.kv_shape(n_blocks, block_size, dtype);
         let layers = (0..config.n_layer).map(|_| device.kv_layer(shape));
-        Ok(Self {
-            layers: layers.collect::<Result<_, _>>()?,
-            n_blocks,
-            block_size,
-        })
+        Ok(Self { layers: layers.collect::<Result<_, _>>()?, n_blocks, block_size })
     }
 
     /// Blocks in the pool.

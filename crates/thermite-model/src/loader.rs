@@ -34,13 +34,7 @@ impl<D: Device> Loader<'_, D> {
     }
 
     /// A matrix of `rows` outputs and `cols` inputs.
-    pub(crate) fn matrix(
-        &self,
-        name: &str,
-        rows: usize,
-        cols: usize,
-        layout: Layout,
-    ) -> Result<D::Matrix> {
+    pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize, layout: Layout) -> Result<D::Matrix> {
         let shape = match layout {
             Layout::RowMajor => [rows, cols],
             Layout::ColumnMajor => [cols, rows],
@@ -58,29 +52,15 @@ impl<D: Device> Loader<'_, D> {
                 });
             }
         };
-        let view = MatrixView {
-            dtype,
-            rows,
-            cols,
-            layout,
-            bytes: tensor.data,
-        };
+        let view = MatrixView { dtype, rows, cols, layout, bytes: tensor.data };
         Ok(self.device.matrix(&[view])?)
     }
 
     /// GPT-2's `Conv1D`: `name.weight` `[inputs, outputs]` and `name.bias` `[outputs]`.
     pub(crate) fn conv1d(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear<D>> {
-        let weight = self.matrix(
-            &format!("{name}.weight"),
-            outputs,
-            inputs,
-            Layout::ColumnMajor,
-        )?;
+        let weight = self.matrix(&format!("{name}.weight"), outputs, inputs, Layout::ColumnMajor)?;
         let bias = self.vector(&format!("{name}.bias"), outputs)?;
-        Ok(Linear {
-            weight,
-            bias: Some((bias, outputs)),
-        })
+        Ok(Linear { weight, bias: Some((bias, outputs)) })
     }
 
     /// A LayerNorm: `name.weight` and `name.bias`.

@@ -20,11 +20,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            attention: AttentionKind::Auto,
-            max_rows: 512,
-            max_outputs: 1,
-        }
+        Self { attention: AttentionKind::Auto, max_rows: 512, max_outputs: 1 }
     }
 }
 
@@ -79,14 +75,7 @@ impl<D: Device> Model<D> {
         };
         let acts = Activations::new(&device, shape, false)?;
         let step = Step::new(&device)?;
-        Ok(Self {
-            device,
-            config,
-            options,
-            network,
-            step,
-            acts,
-        })
+        Ok(Self { device, config, options, network, step, acts })
     }
 
     /// The device.
@@ -131,25 +120,14 @@ impl<D: Device> Model<D> {
     /// # Errors
     /// The device's, and a row that was not computed.
     pub fn read_logits(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        Ok(self
-            .device
-            .read_f32(&self.acts.logits, row * self.config.n_vocab, out)?)
+        Ok(self.device.read_f32(&self.acts.logits, row * self.config.n_vocab, out)?)
     }
 
     fn check(&self, batch: &Batch) -> Result<()> {
-        let Options {
-            max_rows,
-            max_outputs,
-            ..
-        } = self.options;
+        let Options { max_rows, max_outputs, .. } = self.options;
         let (have, outputs) = (batch.rows(), batch.outputs.len());
         if have > max_rows || outputs > max_outputs {
-            return Err(Error::Batch {
-                have,
-                outputs,
-                max_rows,
-                max_outputs,
-            });
+            return Err(Error::Batch { have, outputs, max_rows, max_outputs });
         }
         let (n_vocab, n_ctx) = (self.config.n_vocab, self.config.n_ctx);
         for (row, (&id, &position)) in batch.tokens.iter().zip(&batch.positions).enumerate() {
@@ -157,11 +135,7 @@ impl<D: Device> Model<D> {
                 return Err(Error::Token { id, row, n_vocab });
             }
             if position as usize >= n_ctx {
-                return Err(Error::Position {
-                    position,
-                    row,
-                    n_ctx,
-                });
+                return Err(Error::Position { position, row, n_ctx });
             }
         }
         Ok(())

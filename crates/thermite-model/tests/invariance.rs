@@ -11,9 +11,7 @@ use thermite_model::Options;
 const LEN: usize = 197;
 
 fn tokens(seed: u32, len: usize) -> Vec<u32> {
-    (0..len as u32)
-        .map(|i| (i * i * 31 + i * 7 + seed * 977) % 4096)
-        .collect()
+    (0..len as u32).map(|i| (i * i * 31 + i * 7 + seed * 977) % 4096).collect()
 }
 
 fn bits(logits: &[f32]) -> Vec<u32> {
@@ -23,11 +21,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 fn each_way(mut check: impl FnMut(&mut dyn FnMut(usize) -> Runner<thermite_device::cpu::Cpu>)) {
     for isa in Isa::available() {
         for attention in [AttentionKind::Naive, AttentionKind::Flash] {
-            let options = Options {
-                attention,
-                max_rows: 1024,
-                max_outputs: 7,
-            };
+            let options = Options { attention, max_rows: 1024, max_outputs: 7 };
             check(&mut |threads| Runner::new(cpu(threads, isa), options, 7));
         }
     }
@@ -62,29 +56,17 @@ fn chunks_change_nothing() {
 #[test]
 fn company_changes_nothing() {
     each_way(|runner| {
-        let prompts: Vec<_> = (0..7)
-            .map(|i| tokens(i, [LEN, 1, 31, 64, 5, 100, 33][i as usize]))
-            .collect();
+        let prompts: Vec<_> = (0..7).map(|i| tokens(i, [LEN, 1, 31, 64, 5, 100, 33][i as usize])).collect();
         let mut together = runner(2);
-        let spans: Vec<_> = prompts
-            .iter()
-            .enumerate()
-            .map(|(i, p)| (i, p.as_slice(), 0, Outputs::Last))
-            .collect();
+        let spans: Vec<_> =
+            prompts.iter().enumerate().map(|(i, p)| (i, p.as_slice(), 0, Outputs::Last)).collect();
         let prefill = together.run(&spans);
-        let next: Vec<_> = prompts
-            .iter()
-            .enumerate()
-            .map(|(i, p)| (i, &[9u32][..], p.len(), Outputs::Last))
-            .collect();
+        let next: Vec<_> =
+            prompts.iter().enumerate().map(|(i, p)| (i, &[9u32][..], p.len(), Outputs::Last)).collect();
         let decode = together.run(&next);
         for (i, prompt) in prompts.iter().enumerate() {
             let mut alone = runner(2);
-            assert_eq!(
-                bits(&prefill[i]),
-                bits(&alone.prompt(prompt)),
-                "prefill of {i}"
-            );
+            assert_eq!(bits(&prefill[i]), bits(&alone.prompt(prompt)), "prefill of {i}");
             let logits = alone.run(&[(0, &[9], prompt.len(), Outputs::Last)]);
             assert_eq!(bits(&decode[i]), bits(&logits[0]), "decode of {i}");
         }

@@ -21,48 +21,32 @@ struct Prompt {
 }
 
 fn prompts() -> Vec<Prompt> {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../models/stories-3m/reference.json"
-    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/stories-3m/reference.json");
     let text = std::fs::read_to_string(path).unwrap();
     serde_json::from_str::<Reference>(&text).unwrap().prompts
 }
 
 fn each_way(mut check: impl FnMut(Isa, AttentionKind)) {
     for isa in Isa::available() {
-        for kind in [
-            AttentionKind::Naive,
-            AttentionKind::Flash,
-            AttentionKind::Auto,
-        ] {
+        for kind in [AttentionKind::Naive, AttentionKind::Flash, AttentionKind::Auto] {
             check(isa, kind);
         }
     }
 }
 
 fn argmax(logits: &[f32]) -> u32 {
-    (0..logits.len())
-        .rev()
-        .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-        .unwrap() as u32
+    (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
 }
 
 #[test]
 fn logits_are_those_of_the_reference() {
     each_way(|isa, attention| {
-        let options = Options {
-            attention,
-            ..Options::default()
-        };
+        let options = Options { attention, ..Options::default() };
         let mut runner = Runner::new(cpu(2, isa), options, 1);
         for prompt in prompts() {
             let logits = runner.prompt(&prompt.ids);
             assert_eq!(logits.len(), prompt.last_logits.len());
-            let worst = logits
-                .iter()
-                .zip(&prompt.last_logits)
-                .map(|(a, b)| (a - b).abs());
+            let worst = logits.iter().zip(&prompt.last_logits).map(|(a, b)| (a - b).abs());
             let worst = worst.fold(0.0, f32::max);
             assert!(worst < 2e-4, "{isa:?} {attention:?}: off by {worst}");
         }
@@ -72,10 +56,7 @@ fn logits_are_those_of_the_reference() {
 #[test]
 fn greedy_tokens_are_those_of_the_reference() {
     each_way(|isa, attention| {
-        let options = Options {
-            attention,
-            ..Options::default()
-        };
+        let options = Options { attention, ..Options::default() };
         let mut runner = Runner::new(cpu(2, isa), options, 1);
         for prompt in prompts() {
             let mut ids = prompt.ids.clone();

@@ -25,10 +25,7 @@ fn gelu<S: Simd>(s: S, x: S::V) -> S::V {
     // below -1e4 the result is a zero in any case, and the cube of what is below would overflow
     let tamed = s.max(s.splat(-1e4), x);
     let cube = s.mul(s.mul(tamed, tamed), tamed);
-    let u = s.mul(
-        s.splat(TWICE_SQRT_2_OVER_PI),
-        s.fma(s.splat(0.044_715), cube, tamed),
-    );
+    let u = s.mul(s.splat(TWICE_SQRT_2_OVER_PI), s.fma(s.splat(0.044_715), cube, tamed));
     s.mul(tamed, sigmoid(s, u))
 }
 

@@ -32,11 +32,7 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn of(shape: &KvShape) -> Self {
-        Self {
-            n_kv_head: shape.n_kv_head,
-            head_dim: shape.head_dim,
-            tiles: shape.block_size / PANEL,
-        }
+        Self { n_kv_head: shape.n_kv_head, head_dim: shape.head_dim, tiles: shape.block_size / PANEL }
     }
 
     /// Channels of a value tile, filled up to whole panels.
@@ -161,14 +157,7 @@ impl Attention<'_> {
         // the longest contexts come last in a prompt: begin with them
         pool.run(chunks.len() * self.n_head, |i| {
             let rows = chunks[chunks.len() - 1 - i / self.n_head];
-            let task = Task {
-                attention: self,
-                rows,
-                head: i % self.n_head,
-                keys,
-                values,
-                out,
-            };
+            let task = Task { attention: self, rows, head: i % self.n_head, keys, values, out };
             match self.dtype {
                 Dtype::F16 => attend::<f16>(isa, &task),
                 _ => attend::<f32>(isa, &task),
@@ -186,21 +175,8 @@ simd_fn! { fn attend<T: Stored>(task: &Task<'_>) = attend_body::<_, T>; }
 
 #[inline(always)]
 fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
-    let Attention {
-        q,
-        q_strides,
-        out_strides,
-        n_head,
-        pages,
-        kind,
-        ..
-    } = *task.attention;
-    let Rows {
-        first_row,
-        rows,
-        start,
-        table,
-    } = task.rows;
+    let Attention { q, q_strides, out_strides, n_head, pages, kind, .. } = *task.attention;
+    let Rows { first_row, rows, start, table } = task.rows;
     let dim = pages.head_dim;
     let head = Head::<T> {
         keys: bytemuck::cast_slice(task.keys),
@@ -221,11 +197,7 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
         for (r, query) in queries.iter_mut().enumerate().take(count) {
             *query = &q[q_strides.at(first_row + from + r, task.head)..][..dim];
         }
-        let block = Block {
-            head: &head,
-            queries: &queries[..count],
-            start: start + from,
-        };
+        let block = Block { head: &head, queries: &queries[..count], start: start + from };
         sums.clear();
         sums.resize(count * pages.value_dim() / PANEL, Panel::default());
         if flash {
@@ -273,14 +245,7 @@ impl<T: Stored> Block<'_, T> {
         scores.clear();
         scores.resize(self.queries.len() * width, 0.0);
         for first in (0..tiles).step_by(MAX_PANELS) {
-            self.scores(
-                s,
-                first,
-                MAX_PANELS.min(tiles - first),
-                scores,
-                width,
-                first * PANEL,
-            );
+            self.scores(s, first, MAX_PANELS.min(tiles - first), scores, width, first * PANEL);
         }
         for (r, row) in scores.chunks_exact_mut(width).enumerate() {
             row[self.keys_of(r)..].fill(f32::NEG_INFINITY);
@@ -313,11 +278,8 @@ impl<T: Stored> Block<'_, T> {
                 row[seen..].fill(f32::NEG_INFINITY);
                 let (m, sum) = exponentials(s, row, top[r]);
                 // the first tile has nothing to correct
-                let keep = if top[r] == f32::NEG_INFINITY {
-                    0.0
-                } else {
-                    s.lanes(exp(s, s.splat(top[r] - m)))[0]
-                };
+                let keep =
+                    if top[r] == f32::NEG_INFINITY { 0.0 } else { s.lanes(exp(s, s.splat(top[r] - m)))[0] };
                 (top[r], total[r]) = (m, total[r] * keep + sum);
                 scale(s, &mut sums[r * panels..][..panels], keep);
             }

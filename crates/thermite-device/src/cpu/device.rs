@@ -11,8 +11,8 @@ use super::square::Square;
 use super::tile::PANEL;
 use super::{Cpu, CpuBuffer, CpuMatrix, activation, matrix, rows, sampling};
 use crate::{
-    Activations, AttentionShape, Device, Dtype, Error, HeadRows, KvLayer, KvShape, Linear,
-    MatrixView, Result, Step,
+    Activations, AttentionShape, Device, Dtype, Error, HeadRows, KvLayer, KvShape, Linear, MatrixView,
+    Result, Step,
 };
 
 /// Rows from which the cache is written by all threads.
@@ -31,16 +31,12 @@ impl Device for Cpu {
     }
 
     fn write_f32(&self, dst: &mut CpuBuffer, data: &[f32]) -> Result<()> {
-        Operands("write")
-            .f32_mut(dst, "dst", data.len())?
-            .copy_from_slice(data);
+        Operands("write").f32_mut(dst, "dst", data.len())?.copy_from_slice(data);
         Ok(())
     }
 
     fn write_i32(&self, dst: &mut CpuBuffer, data: &[i32]) -> Result<()> {
-        Operands("write")
-            .i32_mut(dst, "dst", data.len())?
-            .copy_from_slice(data);
+        Operands("write").i32_mut(dst, "dst", data.len())?.copy_from_slice(data);
         Ok(())
     }
 
@@ -146,11 +142,8 @@ impl Device for Cpu {
     ) -> Result<()> {
         let ops = Operands("layernorm_forward");
         let x = ops.f32(x, "x", n * c)?;
-        let args = NormArgs {
-            gamma: ops.f32(gamma, "gamma", c)?,
-            beta: Some(ops.f32(beta, "beta", c)?),
-            eps,
-        };
+        let args =
+            NormArgs { gamma: ops.f32(gamma, "gamma", c)?, beta: Some(ops.f32(beta, "beta", c)?), eps };
         let out = ops.f32_mut(out, "out", n * c)?;
         let statistic = |buffer: Option<_>, operand| match buffer {
             Some(buffer) => ops.f32_mut(buffer, operand, n).map(Parts::new).map(Some),
@@ -181,11 +174,7 @@ impl Device for Cpu {
     ) -> Result<()> {
         let ops = Operands("rmsnorm_forward");
         let x = ops.f32(x, "x", n * c)?;
-        let args = NormArgs {
-            gamma: ops.f32(gamma, "gamma", c)?,
-            beta: None,
-            eps,
-        };
+        let args = NormArgs { gamma: ops.f32(gamma, "gamma", c)?, beta: None, eps };
         let out = ops.f32_mut(out, "out", n * c)?;
         self.each_row(out, c, |i, row| {
             rows::norm(self.isa, &x[i * c..][..c], args, row);
@@ -203,17 +192,8 @@ impl Device for Cpu {
         hs: usize,
     ) -> Result<()> {
         let (ops, square) = (Operands("attention_scores"), Square { bh, t, hs });
-        let (q, k) = (
-            ops.f32(q, "Q", square.len())?,
-            ops.f32(k, "K", square.len())?,
-        );
-        square.scores(
-            self.isa,
-            &self.pool,
-            q,
-            k,
-            ops.f32_mut(att, "att", bh * t * t)?,
-        )
+        let (q, k) = (ops.f32(q, "Q", square.len())?, ops.f32(k, "K", square.len())?);
+        square.scores(self.isa, &self.pool, q, k, ops.f32_mut(att, "att", bh * t * t)?)
     }
 
     fn softmax_inplace(&self, x: &mut CpuBuffer, n: usize, t: usize) -> Result<()> {
@@ -232,17 +212,8 @@ impl Device for Cpu {
         hs: usize,
     ) -> Result<()> {
         let (ops, square) = (Operands("attention_mix"), Square { bh, t, hs });
-        let (att, v) = (
-            ops.f32(att, "att", bh * t * t)?,
-            ops.f32(v, "V", square.len())?,
-        );
-        square.mix(
-            self.isa,
-            &self.pool,
-            att,
-            v,
-            ops.f32_mut(out, "out", square.len())?,
-        )
+        let (att, v) = (ops.f32(att, "att", bh * t * t)?, ops.f32(v, "V", square.len())?);
+        square.mix(self.isa, &self.pool, att, v, ops.f32_mut(out, "out", square.len())?)
     }
 
     fn rope_forward(
@@ -273,13 +244,7 @@ impl Device for Cpu {
         self.unary("silu_forward", activation::silu_forward, x, out, n)
     }
 
-    fn swiglu_forward(
-        &self,
-        gate: &CpuBuffer,
-        up: &CpuBuffer,
-        out: &mut CpuBuffer,
-        n: usize,
-    ) -> Result<()> {
+    fn swiglu_forward(&self, gate: &CpuBuffer, up: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
         let ops = Operands("swiglu_forward");
         let (gate, up) = (ops.f32(gate, "gate", n)?, ops.f32(up, "up", n)?);
         self.each_part(ops.f32_mut(out, "out", n)?, |range, out| {
@@ -318,11 +283,7 @@ impl Device for Cpu {
     ) -> Result<()> {
         let ops = Operands("residual_layernorm");
         let (gamma, beta) = (ops.f32(gamma, "gamma", c)?, ops.f32(beta, "beta", c)?);
-        let args = NormArgs {
-            gamma,
-            beta: Some(beta),
-            eps,
-        };
+        let args = NormArgs { gamma, beta: Some(beta), eps };
         self.residual_norm(ops, residual, x, args, out, n, c)
     }
 
@@ -337,21 +298,11 @@ impl Device for Cpu {
         eps: f32,
     ) -> Result<()> {
         let ops = Operands("residual_rmsnorm");
-        let args = NormArgs {
-            gamma: ops.f32(gamma, "gamma", c)?,
-            beta: None,
-            eps,
-        };
+        let args = NormArgs { gamma: ops.f32(gamma, "gamma", c)?, beta: None, eps };
         self.residual_norm(ops, residual, x, args, out, n, c)
     }
 
-    fn argmax_sample(
-        &self,
-        logits: &CpuBuffer,
-        out: &mut CpuBuffer,
-        rows: usize,
-        v: usize,
-    ) -> Result<()> {
+    fn argmax_sample(&self, logits: &CpuBuffer, out: &mut CpuBuffer, rows: usize, v: usize) -> Result<()> {
         let ops = Operands("argmax_sample");
         let logits = ops.f32(logits, "logits", rows * v)?;
         let out = ops.i32_mut(out, "out", rows)?;
@@ -367,13 +318,7 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn softcap_logits(
-        &self,
-        logits: &mut CpuBuffer,
-        rows: usize,
-        v: usize,
-        cap: f32,
-    ) -> Result<()> {
+    fn softcap_logits(&self, logits: &mut CpuBuffer, rows: usize, v: usize, cap: f32) -> Result<()> {
         let logits = Operands("softcap_logits").f32_mut(logits, "logits", rows * v)?;
         self.each_part(logits, |_, part| sampling::softcap(self.isa, part, cap));
         Ok(())
@@ -427,21 +372,11 @@ impl Device for Cpu {
     ) -> Result<()> {
         let (ops, square) = (Operands("flash_attention_forward"), Square { bh, t, hs });
         let len = square.len();
-        let inputs = [
-            ops.f32(q, "Q", len)?,
-            ops.f32(k, "K", len)?,
-            ops.f32(v, "V", len)?,
-        ];
+        let inputs = [ops.f32(q, "Q", len)?, ops.f32(k, "K", len)?, ops.f32(v, "V", len)?];
         square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?)
     }
 
-    fn matmul(
-        &self,
-        x: &CpuBuffer,
-        weight: &CpuMatrix,
-        out: &mut CpuBuffer,
-        n: usize,
-    ) -> Result<()> {
+    fn matmul(&self, x: &CpuBuffer, weight: &CpuMatrix, out: &mut CpuBuffer, n: usize) -> Result<()> {
         self.product(x, weight, None, out, n)
     }
 
@@ -463,13 +398,7 @@ impl Device for Cpu {
         column: usize,
     ) -> Result<()> {
         let ops = Operands("split_heads");
-        let HeadRows {
-            n_head,
-            first_row,
-            rows,
-            t,
-            hs,
-        } = heads;
+        let HeadRows { n_head, first_row, rows, t, hs } = heads;
         let x = ops.f32(x, "x", (first_row + rows) * width)?;
         let out = ops.f32_mut(out, "out", n_head * t * hs)?;
         self.each_row(out, hs, |i, to| match (i % t + rows).checked_sub(t) {
@@ -484,13 +413,7 @@ impl Device for Cpu {
 
     fn merge_heads(&self, x: &CpuBuffer, out: &mut CpuBuffer, heads: HeadRows) -> Result<()> {
         let ops = Operands("merge_heads");
-        let HeadRows {
-            n_head,
-            first_row,
-            rows,
-            t,
-            hs,
-        } = heads;
+        let HeadRows { n_head, first_row, rows, t, hs } = heads;
         let width = n_head * hs;
         let x = ops.f32(x, "x", n_head * t * hs)?;
         let out = ops.f32_mut(out, "out", (first_row + rows) * width)?;
@@ -532,13 +455,7 @@ impl Device for Cpu {
         }
     }
 
-    fn linear(
-        &self,
-        x: &CpuBuffer,
-        linear: &Linear<Self>,
-        out: &mut CpuBuffer,
-        n: usize,
-    ) -> Result<()> {
+    fn linear(&self, x: &CpuBuffer, linear: &Linear<Self>, out: &mut CpuBuffer, n: usize) -> Result<()> {
         let bias = linear.bias.as_ref().map(|(bias, _)| bias);
         self.product(x, &linear.weight, bias, out, n)
     }
@@ -555,12 +472,8 @@ impl Device for Cpu {
         let (nh, hs, n) = (shape.n_head, shape.head_dim, step.rows());
         self.cache_write(&acts.qkv, &step.slots, cache, n, nh)?;
         let kv = cache.shape;
-        let tables = ops.indices(
-            &step.block_tables,
-            "block_tables",
-            step.batch.block_tables.len(),
-            kv.n_blocks,
-        )?;
+        let tables =
+            ops.indices(&step.block_tables, "block_tables", step.batch.block_tables.len(), kv.n_blocks)?;
         let spans = step.batch.spans.iter().map(|span| Rows {
             first_row: span.first_row,
             rows: span.rows,
@@ -569,14 +482,8 @@ impl Device for Cpu {
         });
         let attention = Attention {
             q: ops.f32(&acts.qkv, "qkv", n * shape.qkv_width())?,
-            q_strides: Strides {
-                row: shape.qkv_width(),
-                head: hs,
-            },
-            out_strides: Strides {
-                row: nh * hs,
-                head: hs,
-            },
+            q_strides: Strides { row: shape.qkv_width(), head: hs },
+            out_strides: Strides { row: nh * hs, head: hs },
             n_head: nh,
             pages: Pages::of(&kv),
             dtype: kv.dtype,
@@ -584,14 +491,7 @@ impl Device for Cpu {
         };
         let out = ops.f32_mut(&mut acts.attn, "attn", n * nh * hs)?;
         let spans: Vec<_> = spans.collect();
-        attention.run(
-            self.isa,
-            &self.pool,
-            &spans,
-            cache.k.bytes(),
-            cache.v.bytes(),
-            out,
-        );
+        attention.run(self.isa, &self.pool, &spans, cache.k.bytes(), cache.v.bytes(), out);
         Ok(())
     }
 }
@@ -645,9 +545,7 @@ impl Cpu {
     ) -> Result<()> {
         let ops = Operands("matmul");
         let x = ops.f32(x, "x", n * weight.cols)?;
-        let bias = bias
-            .map(|bias| ops.f32(bias, "bias", weight.rows))
-            .transpose()?;
+        let bias = bias.map(|bias| ops.f32(bias, "bias", weight.rows)).transpose()?;
         let out = ops.f32_mut(out, "out", n * weight.rows)?;
         matrix::linear(self.isa, &self.pool, x, weight, bias, out, n);
         Ok(())
@@ -662,29 +560,14 @@ impl Cpu {
         n_head: usize,
     ) -> Result<()> {
         let ops = Operands("cache_write");
-        let KvShape {
-            n_blocks,
-            block_size,
-            n_kv_head,
-            head_dim: hs,
-            ..
-        } = cache.shape;
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, .. } = cache.shape;
         let width = (n_head + 2 * n_kv_head) * hs;
         let qkv = ops.f32(qkv, "qkv", n * width)?;
         let slots = ops.i32(slots, "slots", n)?;
         let limit = n_blocks * block_size;
-        if let Some(at) = slots
-            .iter()
-            .position(|&slot| slot >= 0 && slot as usize >= limit)
-        {
+        if let Some(at) = slots.iter().position(|&slot| slot >= 0 && slot as usize >= limit) {
             let (kernel, operand, index) = (ops.0, "slots", i64::from(slots[at]));
-            return Err(Error::Index {
-                kernel,
-                operand,
-                at,
-                index,
-                limit,
-            });
+            return Err(Error::Index { kernel, operand, at, index, limit });
         }
         let pages = Pages::of(&cache.shape);
         let keys = Parts::new(cache.k.all_mut::<T>());
@@ -726,20 +609,13 @@ impl Cpu {
         n_head: usize,
     ) -> Result<()> {
         let ops = Operands("cache_gather");
-        let KvShape {
-            n_blocks,
-            block_size,
-            n_kv_head,
-            head_dim: hs,
-            ..
-        } = cache.shape;
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, .. } = cache.shape;
         let blocks = t.div_ceil(block_size);
         let tables = ops.indices(block_tables, "block_tables", table + blocks, n_blocks)?;
         let table = &tables[table..];
         let pages = Pages::of(&cache.shape);
         let group = n_head / n_kv_head;
-        let slot =
-            |token: usize| table[token / block_size] as usize * block_size + token % block_size;
+        let slot = |token: usize| table[token / block_size] as usize * block_size + token % block_size;
         let len = n_head * t * hs;
         let (k, v) = (ops.f32_mut(k, "K", len)?, ops.f32_mut(v, "V", len)?);
         let (keys, values) = (cache.k.all::<T>(), cache.v.all::<T>());

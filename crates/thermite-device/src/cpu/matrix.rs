@@ -76,10 +76,7 @@ impl CpuMatrix {
     pub(super) fn row(&self, row: usize, mut each: impl FnMut(usize, f32)) {
         fn walk<T: Stored>(m: &CpuMatrix, row: usize, each: &mut impl FnMut(usize, f32)) {
             let first = row / PANEL * m.cols * PANEL + row % PANEL;
-            let lane = m.data.all::<T>()[first..]
-                .iter()
-                .step_by(PANEL)
-                .take(m.cols);
+            let lane = m.data.all::<T>()[first..].iter().step_by(PANEL).take(m.cols);
             lane.enumerate().for_each(|(i, w)| each(i, w.to_f32()));
         }
         match self.dtype() {
@@ -102,9 +99,7 @@ fn place<T: Stored>(part: &MatrixView<'_>, first: usize, data: &mut [T]) {
         Layout::RowMajor => {
             for row in 0..rows {
                 let lanes = data[lane(row)..].iter_mut().step_by(PANEL).take(cols);
-                lanes
-                    .enumerate()
-                    .for_each(|(k, to)| *to = value(row * cols + k));
+                lanes.enumerate().for_each(|(k, to)| *to = value(row * cols + k));
             }
         }
         Layout::ColumnMajor => {
@@ -138,14 +133,7 @@ pub(super) fn linear(
     let out = Parts::new(out);
     // pairs of panels: few enough to share them out evenly
     pool.run_ranges(weight.rows.div_ceil(PANEL), 2, |panels| {
-        let job = Job {
-            x,
-            weight,
-            bias,
-            out: &out,
-            n,
-            panels,
-        };
+        let job = Job { x, weight, bias, out: &out, n, panels };
         match weight.dtype() {
             Dtype::F16 => run::<f16>(isa, &job),
             Dtype::BF16 => run::<bf16>(isa, &job),
@@ -244,10 +232,7 @@ impl Job<'_> {
         let sums: &[f32] = bytemuck::cast_slice(sums);
         // SAFETY: a panel belongs to one thread alone.
         #[allow(unsafe_code)]
-        let out = unsafe {
-            self.out
-                .get(row * width + outputs.start..row * width + outputs.end)
-        };
+        let out = unsafe { self.out.get(row * width + outputs.start..row * width + outputs.end) };
         match self.bias {
             Some(bias) => {
                 let sums = sums.iter().zip(&bias[outputs]);

@@ -63,17 +63,11 @@ impl std::fmt::Debug for CpuBuffer {
 
 impl CpuBuffer {
     pub(super) fn new(dtype: Dtype, len: usize) -> Result<Self> {
-        let bytes = len
-            .checked_mul(dtype.bytes())
-            .ok_or_else(|| Error::Memory {
-                bytes: usize::MAX,
-                reason: format!("{len} elements of {dtype} pass the address space"),
-            })?;
-        Ok(Self {
-            dtype,
-            len,
-            backing: Backing::new(bytes)?,
-        })
+        let bytes = len.checked_mul(dtype.bytes()).ok_or_else(|| Error::Memory {
+            bytes: usize::MAX,
+            reason: format!("{len} elements of {dtype} pass the address space"),
+        })?;
+        Ok(Self { dtype, len, backing: Backing::new(bytes)? })
     }
 
     pub(super) fn dtype(&self) -> Dtype {
@@ -104,28 +98,12 @@ impl CpuBuffer {
 pub(super) struct Operands(pub(super) &'static str);
 
 impl Operands {
-    fn check(
-        self,
-        buffer: &CpuBuffer,
-        operand: &'static str,
-        need: Dtype,
-        len: usize,
-    ) -> Result<()> {
+    fn check(self, buffer: &CpuBuffer, operand: &'static str, need: Dtype, len: usize) -> Result<()> {
         if buffer.dtype != need {
-            return Err(Error::Type {
-                kernel: self.0,
-                operand,
-                have: buffer.dtype,
-                need,
-            });
+            return Err(Error::Type { kernel: self.0, operand, have: buffer.dtype, need });
         }
         if buffer.len < len {
-            return Err(Error::Size {
-                kernel: self.0,
-                operand,
-                have: buffer.len,
-                need: len,
-            });
+            return Err(Error::Size { kernel: self.0, operand, have: buffer.len, need: len });
         }
         Ok(())
     }
@@ -182,13 +160,9 @@ impl Operands {
         let indices = self.i32(buffer, operand, len)?;
         match indices.iter().position(|&i| i < 0 || i as usize >= limit) {
             None => Ok(indices),
-            Some(at) => Err(Error::Index {
-                kernel: self.0,
-                operand,
-                at,
-                index: i64::from(indices[at]),
-                limit,
-            }),
+            Some(at) => {
+                Err(Error::Index { kernel: self.0, operand, at, index: i64::from(indices[at]), limit })
+            }
         }
     }
 }
@@ -210,13 +184,7 @@ mod tests {
 
     #[test]
     fn absurd_sizes_are_errors() {
-        assert!(matches!(
-            CpuBuffer::new(Dtype::F32, usize::MAX),
-            Err(Error::Memory { .. })
-        ));
-        assert!(matches!(
-            CpuBuffer::new(Dtype::F16, usize::MAX / 4),
-            Err(Error::Memory { .. })
-        ));
+        assert!(matches!(CpuBuffer::new(Dtype::F32, usize::MAX), Err(Error::Memory { .. })));
+        assert!(matches!(CpuBuffer::new(Dtype::F16, usize::MAX / 4), Err(Error::Memory { .. })));
     }
 }

@@ -50,11 +50,7 @@ impl Cpu {
                 device: "cpu".to_owned(),
                 reason: format!(
                     "{ISA_VARIABLE}={name}, but this processor has {}",
-                    Isa::available()
-                        .iter()
-                        .map(|isa| isa.name())
-                        .collect::<Vec<_>>()
-                        .join(", ")
+                    Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
                 ),
             })?,
         };

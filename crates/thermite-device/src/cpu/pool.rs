@@ -72,22 +72,13 @@ impl Pool {
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
-        let mut pool = Self {
-            shared,
-            workers: Vec::new(),
-            busy: AtomicBool::new(false),
-        };
+        let mut pool = Self { shared, workers: Vec::new(), busy: AtomicBool::new(false) };
         for i in 1..threads.max(1) {
             let asleep = Arc::new(AtomicBool::new(false));
             let (shared, flag) = (Arc::clone(&pool.shared), Arc::clone(&asleep));
-            let handle = thread::Builder::new()
-                .name(format!("thermite-{i}"))
-                .spawn(move || work(&shared, &flag))?;
-            pool.workers.push(Worker {
-                asleep,
-                thread: handle.thread().clone(),
-                handle: Some(handle),
-            });
+            let handle =
+                thread::Builder::new().name(format!("thermite-{i}")).spawn(move || work(&shared, &flag))?;
+            pool.workers.push(Worker { asleep, thread: handle.thread().clone(), handle: Some(handle) });
         }
         Ok(pool)
     }
@@ -125,11 +116,7 @@ impl Pool {
         while shared.state.load(Ordering::Acquire) & ACTIVE != 0 {
             std::hint::spin_loop();
         }
-        let theirs = shared
-            .panic
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let theirs = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.busy.store(false, Ordering::Release);
         if let Some(panic) = mine.err().or(theirs) {
             resume_unwind(panic);
@@ -176,9 +163,7 @@ impl Shared {
         if state & OPEN == 0 || state / EPOCH == last {
             return None;
         }
-        let joined =
-            self.state
-                .compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);
+        let joined = self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed);
         joined.ok().map(|_| state / EPOCH)
     }
 }
@@ -226,22 +211,14 @@ unsafe impl<T: Send> Sync for Parts<'_, T> {}
 
 impl<'a, T> Parts<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            slice: PhantomData,
-        }
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: PhantomData }
     }
 
     /// # Safety
     /// No two parts that are alive at the same time overlap.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn get(&self, range: Range<usize>) -> &mut [T] {
-        assert!(
-            range.start <= range.end && range.end <= self.len,
-            "part {range:?} of {}",
-            self.len
-        );
+        assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {}", self.len);
         // SAFETY: in bounds by the assertion, disjoint by contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
@@ -257,8 +234,7 @@ mod tests {
             let pool = Pool::new(threads).unwrap();
             for tasks in [0, 1, 2, 7, 1000] {
                 for _ in 0..50 {
-                    let counts: Vec<AtomicUsize> =
-                        (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                    let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
                     pool.run(tasks, |i| {
                         counts[i].fetch_add(1, Ordering::Relaxed);
                     });

@@ -12,23 +12,13 @@ fn padded(tail: &[f32], fill: f32) -> Chunk {
 
 /// Folds `x` in vectors, the tail filled with `fill`.
 #[inline(always)]
-pub(super) fn fold<S: Simd>(
-    s: S,
-    x: &[f32],
-    fill: f32,
-    start: S::V,
-    f: impl Fn(S::V, S::V) -> S::V,
-) -> S::V {
+pub(super) fn fold<S: Simd>(s: S, x: &[f32], fill: f32, start: S::V, f: impl Fn(S::V, S::V) -> S::V) -> S::V {
     let (chunks, tail) = x.as_chunks::<LANES>();
     let mut acc = start;
     for chunk in chunks {
         acc = f(acc, s.load(chunk));
     }
-    if tail.is_empty() {
-        acc
-    } else {
-        f(acc, s.load(&padded(tail, fill)))
-    }
+    if tail.is_empty() { acc } else { f(acc, s.load(&padded(tail, fill))) }
 }
 
 /// `out = f(x)` in vectors.
@@ -59,13 +49,7 @@ pub(super) fn map_inplace<S: Simd>(s: S, x: &mut [f32], f: impl Fn(S::V) -> S::V
 
 /// `out = f(a, b)` in vectors.
 #[inline(always)]
-pub(super) fn zip<S: Simd>(
-    s: S,
-    a: &[f32],
-    b: &[f32],
-    out: &mut [f32],
-    f: impl Fn(S::V, S::V) -> S::V,
-) {
+pub(super) fn zip<S: Simd>(s: S, a: &[f32], b: &[f32], out: &mut [f32], f: impl Fn(S::V, S::V) -> S::V) {
     let (ac, at) = a.as_chunks::<LANES>();
     let (bc, bt) = b.as_chunks::<LANES>();
     let (oc, ot) = out.as_chunks_mut::<LANES>();

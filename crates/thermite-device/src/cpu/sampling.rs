@@ -29,11 +29,7 @@ fn order(x: f32) -> u32 {
         return 0;
     }
     let bits = (x + 0.0).to_bits();
-    if bits >> 31 == 1 {
-        !bits
-    } else {
-        bits | 1 << 31
-    }
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
 }
 
 /// Keeps exactly the `k` largest, ties by the lowest index; the rest become `-inf`.

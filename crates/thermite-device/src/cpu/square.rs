@@ -24,11 +24,7 @@ impl Square {
 
     /// As a cache of one block.
     fn pages(self) -> Pages {
-        Pages {
-            n_kv_head: self.bh,
-            head_dim: self.hs,
-            tiles: self.t.div_ceil(PANEL),
-        }
+        Pages { n_kv_head: self.bh, head_dim: self.hs, tiles: self.t.div_ceil(PANEL) }
     }
 
     /// `x` in the tiles of a cache; `at` is [`Pages::key_at`] or [`Pages::value_at`].
@@ -58,20 +54,11 @@ impl Square {
         self.tiled(v, self.pages().value_dim(), Pages::value_at)
     }
 
-    pub(super) fn flash(
-        self,
-        isa: Isa,
-        pool: &Pool,
-        [q, k, v]: [&[f32]; 3],
-        out: &mut [f32],
-    ) -> Result<()> {
+    pub(super) fn flash(self, isa: Isa, pool: &Pool, [q, k, v]: [&[f32]; 3], out: &mut [f32]) -> Result<()> {
         if self.len() == 0 {
             return Ok(());
         }
-        let strides = Strides {
-            row: self.hs,
-            head: self.t * self.hs,
-        };
+        let strides = Strides { row: self.hs, head: self.t * self.hs };
         let attention = Attention {
             q,
             q_strides: strides,
@@ -81,25 +68,13 @@ impl Square {
             dtype: Dtype::F32,
             kind: AttentionKind::Flash,
         };
-        let rows = Rows {
-            first_row: 0,
-            rows: self.t,
-            start: 0,
-            table: &[0],
-        };
+        let rows = Rows { first_row: 0, rows: self.t, start: 0, table: &[0] };
         let (keys, values) = (self.keys(k)?, self.values(v)?);
         attention.run(isa, pool, &[rows], keys.bytes(), values.bytes(), out);
         Ok(())
     }
 
-    pub(super) fn scores(
-        self,
-        isa: Isa,
-        pool: &Pool,
-        q: &[f32],
-        k: &[f32],
-        att: &mut [f32],
-    ) -> Result<()> {
+    pub(super) fn scores(self, isa: Isa, pool: &Pool, q: &[f32], k: &[f32], att: &mut [f32]) -> Result<()> {
         let keys = self.keys(k)?;
         let tile = self.hs * PANEL;
         let att = &Parts::new(att);
@@ -110,9 +85,8 @@ impl Square {
                 let rows = first..first + count;
                 // SAFETY: a head belongs to one task alone.
                 #[allow(unsafe_code)]
-                let out = unsafe {
-                    att.get((head * self.t + first) * self.t..(head * self.t + rows.end) * self.t)
-                };
+                let out =
+                    unsafe { att.get((head * self.t + first) * self.t..(head * self.t + rows.end) * self.t) };
                 out.fill(f32::NEG_INFINITY);
                 let queries = &q[(head * self.t + first) * self.hs..][..count * self.hs];
                 for column in (0..rows.end).step_by(PANEL) {
@@ -132,14 +106,7 @@ impl Square {
         Ok(())
     }
 
-    pub(super) fn mix(
-        self,
-        isa: Isa,
-        pool: &Pool,
-        att: &[f32],
-        v: &[f32],
-        out: &mut [f32],
-    ) -> Result<()> {
+    pub(super) fn mix(self, isa: Isa, pool: &Pool, att: &[f32], v: &[f32], out: &mut [f32]) -> Result<()> {
         let values = self.values(v)?;
         let panels = self.pages().value_dim() / PANEL;
         let out = &Parts::new(out);

@@ -22,12 +22,7 @@ pub(super) const MAX_PANELS: usize = 4;
 /// `acc[r][p] += sum over k of rows[r][k] * panels[p][k]`; all rows and panels are `k` long, and `acc` is
 /// `rows.len() * panels.len()` long.
 #[inline(always)]
-pub(super) fn multiply<S: Simd, T: Stored>(
-    s: S,
-    rows: &[&[f32]],
-    panels: &[&[Panel<T>]],
-    acc: &mut [Panel],
-) {
+pub(super) fn multiply<S: Simd, T: Stored>(s: S, rows: &[&[f32]], panels: &[&[Panel<T>]], acc: &mut [Panel]) {
     // as many sums at once as the registers hold and the latency of a multiply-add asks for
     match rows {
         [a] => strip::<S, T, 1, 4>(s, &[a], panels, acc),

@@ -32,19 +32,12 @@ type Candidate = (u32, f32);
 ///
 /// # Errors
 /// A probability that is none, or all of them 0: see [`SamplingError`].
-pub fn draw(
-    probs: &[f32],
-    params: &SamplingParams,
-    generator: &mut Generator,
-) -> Result<u32, SamplingError> {
+pub fn draw(probs: &[f32], params: &SamplingParams, generator: &mut Generator) -> Result<u32, SamplingError> {
     let mut candidates = candidates(probs)?;
-    let likeliest =
-        *candidates
-            .iter()
-            .min_by(|a, b| likelier(a, b))
-            .ok_or(SamplingError::NothingToDraw {
-                tokens: probs.len(),
-            })?;
+    let likeliest = *candidates
+        .iter()
+        .min_by(|a, b| likelier(a, b))
+        .ok_or(SamplingError::NothingToDraw { tokens: probs.len() })?;
     if params.is_greedy() {
         return Ok(likeliest.0);
     }
@@ -61,13 +54,21 @@ pub fn draw(
 
 /// The tokens that may be drawn, in order of their ids.
 fn candidates(probs: &[f32]) -> Result<Vec<Candidate>, SamplingError> {
+    const BLOCK: usize = 32;
     let mut candidates = Vec::new();
-    for (token, &value) in probs.iter().enumerate() {
-        if !(value >= 0.0 && value.is_finite()) {
-            return Err(SamplingError::NotAProbability { token, value });
+    for (block, values) in probs.chunks(BLOCK).enumerate() {
+        // After top-k nearly all are 0, and a whole block is seen to be so at once.
+        if values.iter().fold(0, |bits, p| bits | p.to_bits()) == 0 {
+            continue;
         }
-        if value > 0.0 {
-            candidates.push((token as u32, value));
+        for (i, &value) in values.iter().enumerate() {
+            let token = block * BLOCK + i;
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(SamplingError::NotAProbability { token, value });
+            }
+            if value > 0.0 {
+                candidates.push((token as u32, value));
+            }
         }
     }
     Ok(candidates)
@@ -125,12 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn params(top_p: f32, min_p: f32) -> SamplingParams {
-        SamplingParams {
-            temperature: 1.0,
-            top_p,
-            min_p,
-            ..SamplingParams::default()
-        }
+        SamplingParams { temperature: 1.0, top_p, min_p, ..SamplingParams::default() }
     }
 
     /// The kept tokens by the definitions, sorting everything.
@@ -230,10 +226,7 @@ mod tests {
             let error = draw(&[0.5, bad]).unwrap_err().to_string();
             assert_eq!(error, format!("the probability of token 1 is {bad}"));
         }
-        assert_eq!(
-            draw(&[0.0; 3]),
-            Err(SamplingError::NothingToDraw { tokens: 3 })
-        );
+        assert_eq!(draw(&[0.0; 3]), Err(SamplingError::NothingToDraw { tokens: 3 }));
         assert_eq!(draw(&[]), Err(SamplingError::NothingToDraw { tokens: 0 }));
     }
 
@@ -241,14 +234,7 @@ mod tests {
     fn the_generator_is_the_same_everywhere_and_always() {
         let mut generator = Generator::new(42);
         let drawn: Vec<u64> = (0..3).map(|_| generator.0.next_u64()).collect();
-        assert_eq!(
-            drawn,
-            [
-                4178418447715145737,
-                4410739922618931473,
-                14034899209665866285
-            ]
-        );
+        assert_eq!(drawn, [4178418447715145737, 4410739922618931473, 14034899209665866285]);
         let other = Generator::new(43).uniform();
         assert_ne!(Generator::new(42).uniform().to_bits(), other.to_bits());
     }
@@ -263,10 +249,7 @@ mod tests {
             counts[token as usize] += 1;
         }
         let kept = naive_kept(probs, top_p, min_p);
-        assert_eq!(
-            kept.iter().map(|&i| counts[i as usize]).sum::<usize>(),
-            DRAWS
-        );
+        assert_eq!(kept.iter().map(|&i| counts[i as usize]).sum::<usize>(), DRAWS);
         let all: f64 = kept.iter().map(|&i| f64::from(probs[i as usize])).sum();
         let terms = kept.iter().map(|&i| {
             let expected = f64::from(probs[i as usize]) / all * DRAWS as f64;
@@ -282,10 +265,7 @@ mod tests {
             let (statistic, degrees) = chi_square(&probs, top_p, min_p, seed);
             // Within 3.3 standard deviations of its mean: with these seeds, for good.
             let (mean, deviation) = (degrees as f64, (2.0 * degrees as f64).sqrt());
-            assert!(
-                (statistic - mean).abs() < 3.3 * deviation,
-                "{statistic} for {degrees} degrees"
-            );
+            assert!((statistic - mean).abs() < 3.3 * deviation, "{statistic} for {degrees} degrees");
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod draw;
 mod params;
+mod penalties;
 
 pub use draw::{Generator, draw};
 pub use params::{SamplingError, SamplingParams};
+pub use penalties::penalize;

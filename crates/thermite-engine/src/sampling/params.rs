@@ -83,10 +83,7 @@ impl Default for SamplingParams {
 impl SamplingParams {
     /// The likeliest token each time.
     pub fn greedy() -> Self {
-        Self {
-            temperature: 0.0,
-            ..Self::default()
-        }
+        Self { temperature: 0.0, ..Self::default() }
     }
 
     /// Whether the likeliest token is taken each time.
@@ -97,15 +94,12 @@ impl SamplingParams {
     /// Whether a penalty changes the logits.
     pub fn has_penalties(&self) -> bool {
         self.repeat_last_n > 0
-            && (self.repeat_penalty != 1.0
-                || self.presence_penalty != 0.0
-                || self.frequency_penalty != 0.0)
+            && (self.repeat_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0)
     }
 
     /// The seed, or one that no other call gives.
     pub fn seed_or_random(&self) -> u64 {
-        self.seed
-            .unwrap_or_else(|| RandomState::new().build_hasher().finish())
+        self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish())
     }
 
     /// Checks every parameter.
@@ -116,51 +110,17 @@ impl SamplingParams {
         type Check = (&'static str, f32, fn(f32) -> bool, &'static str);
         let softcap = self.softcap.unwrap_or(1.0);
         let checks: [Check; 7] = [
-            (
-                "temperature",
-                self.temperature,
-                |x| x >= 0.0,
-                "0 (greedy) or more",
-            ),
-            (
-                "top_p",
-                self.top_p,
-                |x| (0.0..=1.0).contains(&x),
-                "from 0 to 1",
-            ),
-            (
-                "min_p",
-                self.min_p,
-                |x| (0.0..=1.0).contains(&x),
-                "from 0 to 1",
-            ),
-            (
-                "repeat_penalty",
-                self.repeat_penalty,
-                |x| x > 0.0,
-                "above 0",
-            ),
-            (
-                "presence_penalty",
-                self.presence_penalty,
-                |_| true,
-                "a finite number",
-            ),
-            (
-                "frequency_penalty",
-                self.frequency_penalty,
-                |_| true,
-                "a finite number",
-            ),
+            ("temperature", self.temperature, |x| x >= 0.0, "0 (greedy) or more"),
+            ("top_p", self.top_p, |x| (0.0..=1.0).contains(&x), "from 0 to 1"),
+            ("min_p", self.min_p, |x| (0.0..=1.0).contains(&x), "from 0 to 1"),
+            ("repeat_penalty", self.repeat_penalty, |x| x > 0.0, "above 0"),
+            ("presence_penalty", self.presence_penalty, |_| true, "a finite number"),
+            ("frequency_penalty", self.frequency_penalty, |_| true, "a finite number"),
             ("softcap", softcap, |x| x > 0.0, "above 0"),
         ];
         for (parameter, value, fits, allowed) in checks {
             if !(value.is_finite() && fits(value)) {
-                return Err(SamplingError::OutOfRange {
-                    parameter,
-                    value,
-                    allowed,
-                });
+                return Err(SamplingError::OutOfRange { parameter, value, allowed });
             }
         }
         Ok(())
@@ -193,28 +153,18 @@ mod tests {
             ("softcap", |p, x| p.softcap = Some(x), &[0.0, -30.0]),
         ];
         for (name, set, bad) in cases {
-            for value in bad
-                .iter()
-                .copied()
-                .chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY])
-            {
+            for value in bad.iter().copied().chain([f32::NAN, f32::INFINITY, f32::NEG_INFINITY]) {
                 let mut params = SamplingParams::default();
                 set(&mut params, value);
                 let message = params.validate().unwrap_err().to_string();
-                assert!(
-                    message.starts_with(&format!("{name} is {value}; it must be")),
-                    "{message}"
-                );
+                assert!(message.starts_with(&format!("{name} is {value}; it must be")), "{message}");
             }
         }
     }
 
     #[test]
     fn seeds_are_kept_or_fresh() {
-        let seeded = SamplingParams {
-            seed: Some(7),
-            ..SamplingParams::default()
-        };
+        let seeded = SamplingParams { seed: Some(7), ..SamplingParams::default() };
         assert_eq!(seeded.seed_or_random(), 7);
         let fresh = SamplingParams::default();
         assert_ne!(fresh.seed_or_random(), fresh.seed_or_random());
@@ -223,9 +173,6 @@ mod tests {
     #[test]
     fn json_may_leave_out_what_stays_as_it_is() {
         let params: SamplingParams = serde_json::from_str(r#"{"top_k": 3, "seed": 1}"#).unwrap();
-        assert_eq!(
-            (params.top_k, params.seed, params.top_p),
-            (3, Some(1), 0.95)
-        );
+        assert_eq!((params.top_k, params.seed, params.top_p), (3, Some(1), 0.95));
     }
 }

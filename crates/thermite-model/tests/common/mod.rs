@@ -34,30 +34,20 @@ impl<D: Device> Runner<D> {
     pub(crate) fn new(device: D, options: Options, sequences: usize) -> Self {
         let model = Model::load(&files(), device, options).unwrap();
         let blocks = model.config().n_ctx / BLOCK * sequences;
-        let cache =
-            KvCache::new(model.device(), model.config(), blocks, BLOCK, Dtype::F32).unwrap();
-        Self {
-            model,
-            cache,
-            sequences,
-        }
+        let cache = KvCache::new(model.device(), model.config(), blocks, BLOCK, Dtype::F32).unwrap();
+        Self { model, cache, sequences }
     }
 
     pub(crate) fn blocks(&self, sequence: usize) -> Vec<i32> {
         let all = self.model.config().n_ctx / BLOCK;
-        (0..all)
-            .rev()
-            .map(|i| (i * self.sequences + sequence) as i32)
-            .collect()
+        (0..all).rev().map(|i| (i * self.sequences + sequence) as i32).collect()
     }
 
     /// Runs `batches` of (sequence, tokens, start, outputs) and gives the logits of the wanted rows.
     pub(crate) fn run(&mut self, spans: &[(usize, &[u32], usize, Outputs)]) -> Vec<Vec<f32>> {
         let mut batch = Batch::default();
         for &(sequence, tokens, start, outputs) in spans {
-            batch
-                .push(tokens, start, &self.blocks(sequence), BLOCK, outputs)
-                .unwrap();
+            batch.push(tokens, start, &self.blocks(sequence), BLOCK, outputs).unwrap();
         }
         self.model.forward(&batch, &mut self.cache).unwrap();
         let v = self.model.config().n_vocab;

@@ -101,9 +101,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn round(self, a: __m256) -> __m256 {
-        op!(_mm256_round_ps::<
-            { _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC },
-        >(a))
+        op!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
     }
     #[inline(always)]
     fn exp2i(self, n: __m256) -> __m256 {

@@ -11,16 +11,7 @@ use super::Simd;
 pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    const TAYLOR: [f32; 8] = [
-        1.0 / 5040.0,
-        1.0 / 720.0,
-        1.0 / 120.0,
-        1.0 / 24.0,
-        1.0 / 6.0,
-        0.5,
-        1.0,
-        1.0,
-    ];
+    const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     // the bound comes first: `min` and `max` give their second operand for NaN
     let x = s.min(s.splat(89.0), s.max(s.splat(-104.0), x));
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
@@ -76,32 +67,12 @@ mod tests {
             for x in sweep(-87.0, 88.7) {
                 let want = f64::from(x).exp();
                 let got = f64::from(exp8(isa, [x; 8])[3]);
-                assert!(
-                    (got / want - 1.0).abs() < 2.4e-7,
-                    "{isa:?} e^{x}: {got} for {want}"
-                );
+                assert!((got / want - 1.0).abs() < 2.4e-7, "{isa:?} e^{x}: {got} for {want}");
             }
-            let [a, b, c, d, e, f, g, h] = exp8(
-                isa,
-                [
-                    f32::NEG_INFINITY,
-                    -1e30,
-                    -95.0,
-                    0.0,
-                    89.5,
-                    f32::INFINITY,
-                    f32::NAN,
-                    -0.0,
-                ],
-            );
-            assert_eq!(
-                [a, b, d, e, f, h],
-                [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0]
-            );
-            assert!(
-                (f64::from(c) / (-95.0f64).exp() - 1.0).abs() < 1e-3,
-                "subnormal {c}"
-            );
+            let [a, b, c, d, e, f, g, h] =
+                exp8(isa, [f32::NEG_INFINITY, -1e30, -95.0, 0.0, 89.5, f32::INFINITY, f32::NAN, -0.0]);
+            assert_eq!([a, b, d, e, f, h], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0]);
+            assert!((f64::from(c) / (-95.0f64).exp() - 1.0).abs() < 1e-3, "subnormal {c}");
             assert!(g.is_nan());
         }
     }
@@ -112,24 +83,10 @@ mod tests {
             for x in sweep(-12.0, 12.0).chain(sweep(-0.3, 0.3)) {
                 let want = f64::from(x).tanh();
                 let got = f64::from(tanh8(isa, [x; 8])[5]);
-                assert!(
-                    (got - want).abs() <= 4e-7 * want.abs(),
-                    "{isa:?} tanh {x}: {got} for {want}"
-                );
+                assert!((got - want).abs() <= 4e-7 * want.abs(), "{isa:?} tanh {x}: {got} for {want}");
             }
-            let [a, b, c, d, ..] = tanh8(
-                isa,
-                [
-                    f32::INFINITY,
-                    f32::NEG_INFINITY,
-                    1e30,
-                    f32::NAN,
-                    0.0,
-                    0.0,
-                    0.0,
-                    0.0,
-                ],
-            );
+            let [a, b, c, d, ..] =
+                tanh8(isa, [f32::INFINITY, f32::NEG_INFINITY, 1e30, f32::NAN, 0.0, 0.0, 0.0, 0.0]);
             assert_eq!([a, b, c], [1.0, -1.0, 1.0]);
             assert!(d.is_nan());
         }

@@ -33,10 +33,7 @@ impl Isa {
     /// The best this processor has.
     #[must_use]
     pub fn detect() -> Self {
-        Self::available()
-            .into_iter()
-            .next_back()
-            .unwrap_or(Self::Portable(Portable::new()))
+        Self::available().into_iter().next_back().unwrap_or(Self::Portable(Portable::new()))
     }
 
     /// All this processor has, the best last.

@@ -1,0 +1,243 @@
+//! A model with its tokenizer, cache and sampler: text in, text out.
+
+use thermite_device::{AttentionKind, Batch, Device, Dtype, Outputs};
+use thermite_formats::ModelFiles;
+use thermite_model::{Config, KvCache, Model, Options};
+
+use crate::blocks::BlockPool;
+use crate::sampler::Sampler;
+use crate::sampling::{Generator, SamplingParams};
+use crate::special_tokens::SpecialTokens;
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// Tokens a block of the cache.
+pub const BLOCK_SIZE: usize = 16;
+
+/// How an engine is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions {
+    /// Which attention kernels.
+    pub attention: AttentionKind,
+    /// Tokens of the context; all that the model has if none is given.
+    pub context: Option<usize>,
+    /// Rows of the largest batch: prompts are computed in chunks of so many tokens.
+    pub chunk: usize,
+    /// Rows of the largest batch that want logits.
+    pub max_outputs: usize,
+    /// Type of the cached keys and values.
+    pub kv_dtype: Dtype,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            attention: AttentionKind::Auto,
+            context: None,
+            chunk: 512,
+            max_outputs: 1,
+            kv_dtype: Dtype::F32,
+        }
+    }
+}
+
+/// A sequence in the cache.
+#[derive(Debug, Default)]
+pub struct Sequence {
+    /// Its tokens. All but the last chosen one are in the cache.
+    pub tokens: Vec<u32>,
+    /// How many of them are in the cache.
+    cached: usize,
+    blocks: Vec<i32>,
+}
+
+/// A model with its tokenizer, cache and sampler.
+#[derive(Debug)]
+pub struct Engine<D: Device> {
+    model: Model<D>,
+    tokenizer: Tokenizer,
+    cache: KvCache<D>,
+    pool: BlockPool,
+    sampler: Sampler<D>,
+    batch: Batch,
+    context: usize,
+}
+
+impl<D: Device> Engine<D> {
+    /// Loads a model and makes room for one context.
+    ///
+    /// # Errors
+    /// Those of the files, the model and the device; a context that the model does not have.
+    pub fn load(files: &ModelFiles, device: D, options: &EngineOptions) -> Result<Self> {
+        let special = SpecialTokens::from_configs(
+            &files.config_json,
+            files.tokenizer_config_json.as_deref(),
+            files.generation_config_json.as_deref(),
+        )?;
+        let tokenizer = Tokenizer::from_bytes(files.tokenizer_json()?, &special)?;
+        let model_options = Options {
+            attention: options.attention,
+            max_rows: options.chunk,
+            max_outputs: options.max_outputs,
+        };
+        let model = Model::load(files, device, model_options)?;
+        let n_ctx = model.config().n_ctx;
+        let context = options.context.unwrap_or(n_ctx);
+        if context == 0 || context > n_ctx {
+            return Err(Error::Context { asked: context, n_ctx });
+        }
+        let blocks = context.div_ceil(BLOCK_SIZE);
+        let (device, config) = (model.device(), model.config());
+        let cache = KvCache::new(device, config, blocks, BLOCK_SIZE, options.kv_dtype)?;
+        let sampler = Sampler::new(device, config.n_vocab)?;
+        let pool = BlockPool::new(blocks, BLOCK_SIZE);
+        Ok(Self { model, tokenizer, cache, pool, sampler, batch: Batch::default(), context })
+    }
+
+    /// The device.
+    pub const fn device(&self) -> &D {
+        self.model.device()
+    }
+
+    /// The model's sizes.
+    pub const fn config(&self) -> &Config {
+        self.model.config()
+    }
+
+    /// The tokenizer.
+    pub const fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokens that a sequence may have.
+    pub const fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Token ids of `text`, each one checked against the model's vocabulary.
+    ///
+    /// # Errors
+    /// The tokenizer's, or an id that the model does not have.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let ids = self.tokenizer.encode(text, true, true)?;
+        let n_vocab = self.config().n_vocab;
+        match ids.iter().find(|&&id| id as usize >= n_vocab) {
+            None => Ok(ids),
+            Some(&id) => {
+                let piece = self.tokenizer.token_piece(id).unwrap_or_default();
+                Err(Error::Vocabulary { id, piece, n_vocab })
+            }
+        }
+    }
+
+    /// Adds `tokens` to a sequence and runs all of it that is not yet in the cache, in chunks. Afterwards the logits
+    /// of its last token are there to sample from.
+    ///
+    /// # Errors
+    /// Nothing to run; more tokens than the context holds; those of the model. The sequence is then as it was.
+    pub fn extend(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<()> {
+        let (before, total) = (sequence.tokens.len(), sequence.tokens.len() + tokens.len());
+        if total == sequence.cached {
+            return Err(Error::EmptyPrompt);
+        }
+        if total > self.context {
+            return Err(Error::PromptTooLong { tokens: total, context: self.context });
+        }
+        self.pool.grow(&mut sequence.blocks, total)?;
+        sequence.tokens.extend_from_slice(tokens);
+        let done = self.run(sequence);
+        if done.is_err() {
+            sequence.tokens.truncate(before);
+        }
+        done
+    }
+
+    fn run(&mut self, sequence: &mut Sequence) -> Result<()> {
+        let total = sequence.tokens.len();
+        let mut start = sequence.cached;
+        while start < total {
+            let end = total.min(start + self.model.options().max_rows);
+            let outputs = if end == total { Outputs::Last } else { Outputs::None };
+            let tokens = &sequence.tokens[start..end];
+            self.batch.clear();
+            self.batch.push(tokens, start, &sequence.blocks, BLOCK_SIZE, outputs)?;
+            self.model.forward(&self.batch, &mut self.cache)?;
+            start = end;
+        }
+        sequence.cached = total;
+        Ok(())
+    }
+
+    /// Chooses the token that follows the sequence last extended.
+    ///
+    /// # Errors
+    /// The device's, or logits from which nothing can be drawn.
+    pub fn sample(
+        &mut self,
+        sequence: &Sequence,
+        params: &SamplingParams,
+        generator: &mut Generator,
+    ) -> Result<u32> {
+        let (device, logits) = (self.model.device(), self.model.logits());
+        self.sampler.sample(device, logits, 0, params, &sequence.tokens, generator)
+    }
+
+    /// Gives a sequence's blocks back beyond its first `tokens` tokens.
+    pub fn truncate(&mut self, sequence: &mut Sequence, tokens: usize) {
+        sequence.tokens.truncate(tokens);
+        sequence.cached = sequence.cached.min(tokens);
+        self.pool.shrink(&mut sequence.blocks, tokens);
+    }
+
+    /// Log-probabilities (natural) of `targets`, target `i` being the token that follows `tokens[..= i]`.
+    ///
+    /// # Errors
+    /// More tokens than the context holds; those of the model.
+    pub fn score(&mut self, tokens: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
+        let mut sequence = Sequence::default();
+        if tokens.len() > self.context {
+            return Err(Error::PromptTooLong { tokens: tokens.len(), context: self.context });
+        }
+        self.pool.grow(&mut sequence.blocks, tokens.len())?;
+        let scores = self.score_in(&sequence, tokens, targets);
+        self.truncate(&mut sequence, 0);
+        scores
+    }
+
+    fn score_in(&mut self, sequence: &Sequence, tokens: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
+        let options = self.model.options();
+        let chunk = options.max_rows.min(options.max_outputs);
+        let v = self.config().n_vocab;
+        let mut scores = Vec::with_capacity(targets.len());
+        let mut logits = Vec::new();
+        for (i, rows) in tokens.chunks(chunk).enumerate() {
+            self.batch.clear();
+            self.batch.push(rows, i * chunk, &sequence.blocks, BLOCK_SIZE, Outputs::All)?;
+            self.model.forward(&self.batch, &mut self.cache)?;
+            logits.resize(rows.len() * v, 0.0);
+            self.device().read_f32(self.model.logits(), 0, &mut logits)?;
+            let targets = targets.iter().skip(i * chunk);
+            let rows: Vec<_> = logits.chunks_exact(v).zip(targets).collect();
+            scores.extend(log_probabilities(&rows));
+        }
+        Ok(scores)
+    }
+}
+
+/// The log-probability of each row's target, the rows shared out over the machine's threads.
+fn log_probabilities(rows: &[(&[f32], &u32)]) -> Vec<f64> {
+    let one = |&(logits, &target): &(&[f32], &u32)| {
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits.iter().map(|&x| f64::from((x - top).exp())).sum();
+        f64::from(logits[target as usize]) - f64::from(top) - sum.ln()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = rows.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = rows
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().map(one).collect::<Vec<_>>()))
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
+}

@@ -1,0 +1,82 @@
+//! What can go wrong while text is made.
+
+use crate::sampling::SamplingError;
+use crate::stop::EmptyStop;
+use crate::tokenizer::TokenizerError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Files.
+    #[error(transparent)]
+    Format(#[from] thermite_formats::Error),
+    /// Model.
+    #[error(transparent)]
+    Model(#[from] thermite_model::Error),
+    /// Device.
+    #[error(transparent)]
+    Device(#[from] thermite_device::Error),
+    /// Tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A sampling parameter.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
+    /// A stop string.
+    #[error(transparent)]
+    Stop(#[from] EmptyStop),
+    /// A prompt without tokens.
+    #[error("the prompt is empty: the model needs at least one token to go on from")]
+    EmptyPrompt,
+    /// A prompt that does not fit.
+    #[error("the prompt has {tokens} tokens, but the context holds {context}")]
+    PromptTooLong {
+        /// Tokens of the prompt, and of what stands before it.
+        tokens: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// A context that the model does not have.
+    #[error("a context of {asked} tokens was asked for; the model has positions for 1 to {n_ctx}")]
+    Context {
+        /// What was asked for.
+        asked: usize,
+        /// Positions of the model.
+        n_ctx: usize,
+    },
+    /// No free block of the KV cache.
+    #[error(
+        "the KV cache is full: {need} blocks of {block_size} tokens are needed, {free} of {total} are free"
+    )]
+    CacheFull {
+        /// Blocks needed.
+        need: usize,
+        /// Blocks free.
+        free: usize,
+        /// Blocks in all.
+        total: usize,
+        /// Tokens a block.
+        block_size: usize,
+    },
+    /// A tokenizer that can spell ids that the model does not have.
+    #[error("the tokenizer gave id {id} for {piece:?}, but the model's vocabulary has {n_vocab} entries")]
+    Vocabulary {
+        /// The id.
+        id: u32,
+        /// Its text.
+        piece: String,
+        /// Entries of the model's vocabulary.
+        n_vocab: usize,
+    },
+    /// A text too short to score.
+    #[error("the text has {tokens} tokens; scoring needs at least {need}")]
+    TooShort {
+        /// Tokens there.
+        tokens: usize,
+        /// Tokens needed.
+        need: usize,
+    },
+}
+
+/// A result of the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,213 @@
+//! From a prompt to a text, streamed.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use thermite_device::Device;
+
+use crate::detokenizer::Detokenizer;
+use crate::engine::{Engine, Sequence};
+use crate::sampling::{Generator, SamplingParams};
+use crate::stop::StopMatcher;
+use crate::{Error, Result};
+
+/// What to generate.
+#[derive(Debug, Clone, Default)]
+pub struct GenerateParams {
+    /// How each token is chosen.
+    pub sampling: SamplingParams,
+    /// At most so many tokens; as many as the context holds if none is given.
+    pub max_tokens: Option<usize>,
+    /// Strings that end the text; they are not part of it.
+    pub stop: Vec<String>,
+    /// Goes on past the model's own end of text.
+    pub ignore_eos: bool,
+}
+
+/// Why a text ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model's end of text, or a stop string.
+    Stop,
+    /// `max_tokens`, or the end of the context.
+    Length,
+    /// Whoever listened wanted no more.
+    Cancelled,
+}
+
+/// How long it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Timings {
+    /// Tokens of the prompt that were computed.
+    pub prompt_tokens: usize,
+    /// Seconds for them.
+    pub prompt_seconds: f64,
+    /// Tokens chosen.
+    pub generated_tokens: usize,
+    /// Seconds from the first chosen token to the last.
+    pub decode_seconds: f64,
+    /// Seconds from the call to the first chosen token.
+    pub first_token_seconds: f64,
+}
+
+impl Timings {
+    /// Prompt tokens a second.
+    #[must_use]
+    pub fn prefill_rate(&self) -> f64 {
+        rate(self.prompt_tokens, self.prompt_seconds)
+    }
+
+    /// Tokens a second after the first.
+    #[must_use]
+    pub fn decode_rate(&self) -> f64 {
+        rate(self.generated_tokens.saturating_sub(1), self.decode_seconds)
+    }
+}
+
+fn rate(tokens: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
+}
+
+/// What came out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    /// The text, without the stop string and without what follows it.
+    pub text: String,
+    /// Every chosen token, the ending one included.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+impl<D: Device> Engine<D> {
+    /// Goes on from `prompt`, handing each piece of text to `listen` as soon as it is certain: never half a
+    /// character, never the beginning of a stop string.
+    ///
+    /// # Errors
+    /// A parameter outside its range; an empty prompt, or one longer than the context; those of the model.
+    pub fn generate(
+        &mut self,
+        prompt: &[u32],
+        params: &GenerateParams,
+        listen: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        let mut sequence = Sequence::default();
+        let generation = self.continue_sequence(&mut sequence, prompt, params, listen);
+        self.truncate(&mut sequence, 0);
+        generation
+    }
+
+    /// As [`Engine::generate`], after what `sequence` already holds. The chosen tokens become part of it.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn continue_sequence(
+        &mut self,
+        sequence: &mut Sequence,
+        prompt: &[u32],
+        params: &GenerateParams,
+        mut listen: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<Generation> {
+        params.sampling.validate()?;
+        let mut writer = Writer {
+            detokenizer: self.tokenizer().detokenizer(true),
+            stops: StopMatcher::new(&params.stop)?,
+            text: String::new(),
+        };
+        if prompt.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let begin = Instant::now();
+        self.extend(sequence, prompt)?;
+        let prefilled = begin.elapsed();
+        let room = self.context() - sequence.tokens.len();
+        let limit = params.max_tokens.unwrap_or(usize::MAX).min(room);
+
+        let mut generator = Generator::new(params.sampling.seed_or_random());
+        let mut token_ids = Vec::new();
+        let mut first = Duration::ZERO;
+        let finish_reason = loop {
+            if token_ids.len() == limit {
+                break FinishReason::Length;
+            }
+            if let Some(&last) = token_ids.last() {
+                self.extend(sequence, &[last])?;
+            }
+            let token = self.sample(sequence, &params.sampling, &mut generator)?;
+            token_ids.push(token);
+            if token_ids.len() == 1 {
+                first = begin.elapsed();
+            }
+            if self.tokenizer().is_eos(token) && !params.ignore_eos {
+                break FinishReason::Stop;
+            }
+            match writer.push(token, &mut listen) {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(reason) => break reason,
+            }
+        };
+        let ended = begin.elapsed();
+        let text = match finish_reason {
+            FinishReason::Cancelled => writer.text,
+            FinishReason::Stop | FinishReason::Length => writer.finish(&mut listen),
+        };
+        let timings = Timings {
+            prompt_tokens: prompt.len(),
+            prompt_seconds: prefilled.as_secs_f64(),
+            generated_tokens: token_ids.len(),
+            decode_seconds: ended.saturating_sub(first).as_secs_f64(),
+            first_token_seconds: first.as_secs_f64(),
+        };
+        Ok(Generation { text, token_ids, finish_reason, timings })
+    }
+}
+
+/// Turns tokens into text that may be shown.
+struct Writer {
+    detokenizer: Detokenizer,
+    stops: StopMatcher,
+    text: String,
+}
+
+impl Writer {
+    fn push(
+        &mut self,
+        token: u32,
+        listen: &mut impl FnMut(&str) -> ControlFlow<()>,
+    ) -> ControlFlow<FinishReason> {
+        let Some(piece) = self.detokenizer.push(token) else { return ControlFlow::Continue(()) };
+        let sure = self.stops.push(&piece);
+        if self.show(&sure.text, listen).is_break() {
+            return ControlFlow::Break(FinishReason::Cancelled);
+        }
+        match sure.stopped_by {
+            Some(_) => ControlFlow::Break(FinishReason::Stop),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Shows what was held back, and gives the whole text. After a stop string nothing is left to show.
+    fn finish(self, listen: &mut impl FnMut(&str) -> ControlFlow<()>) -> String {
+        let Self { detokenizer, mut stops, mut text } = self;
+        let mut last = stops.push(&detokenizer.finish().unwrap_or_default()).text;
+        last.push_str(&stops.finish());
+        if !last.is_empty() {
+            // the text is over: whether anybody still listens changes nothing
+            let _ = listen(&last);
+            text.push_str(&last);
+        }
+        text
+    }
+
+    fn show(&mut self, text: &str, listen: &mut impl FnMut(&str) -> ControlFlow<()>) -> ControlFlow<()> {
+        if text.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        self.text.push_str(text);
+        listen(text)
+    }
+}

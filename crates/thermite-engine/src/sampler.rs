@@ -1,0 +1,103 @@
+//! The sampling pipeline: on the device as far as the probabilities, on the host for the draw.
+
+use std::collections::BTreeMap;
+
+use thermite_device::{Device, Dtype};
+
+use crate::Result;
+use crate::sampling::{Generator, SamplingParams, draw};
+
+/// Buffers of the pipeline for one row of logits.
+#[derive(Debug)]
+pub struct Sampler<D: Device> {
+    n_vocab: usize,
+    row: D::Buffer,
+    logits: D::Buffer,
+    token: D::Buffer,
+    seen: D::Buffer,
+    counts: D::Buffer,
+    probs: Vec<f32>,
+}
+
+impl<D: Device> Sampler<D> {
+    /// A pipeline over `n_vocab` tokens.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn new(d: &D, n_vocab: usize) -> Result<Self> {
+        Ok(Self {
+            n_vocab,
+            row: d.alloc(Dtype::I32, 1)?,
+            logits: d.alloc(Dtype::F32, n_vocab)?,
+            token: d.alloc(Dtype::I32, 1)?,
+            seen: d.alloc(Dtype::I32, n_vocab)?,
+            counts: d.alloc(Dtype::I32, n_vocab)?,
+            probs: Vec::new(),
+        })
+    }
+
+    /// Chooses the token that follows `history`, from row `row` of `logits` `[*, n_vocab]`, which stay as they are.
+    ///
+    /// In the reference's order: soft cap, penalties, temperature, top-k, softmax; then top-p, min-p and the draw
+    /// on the host. At temperature 0 the largest logit is taken.
+    ///
+    /// # Errors
+    /// The device's, or logits from which nothing can be drawn (NaN).
+    pub fn sample(
+        &mut self,
+        d: &D,
+        logits: &D::Buffer,
+        row: usize,
+        params: &SamplingParams,
+        history: &[u32],
+        generator: &mut Generator,
+    ) -> Result<u32> {
+        let v = self.n_vocab;
+        d.write_i32(&mut self.row, &[row as i32])?;
+        d.gather_rows(logits, &self.row, &mut self.logits, 1, v)?;
+        if let Some(cap) = params.softcap {
+            d.softcap_logits(&mut self.logits, 1, v, cap)?;
+        }
+        if params.has_penalties() {
+            self.penalize(d, params, history)?;
+        }
+        if params.is_greedy() {
+            d.argmax_sample(&self.logits, &mut self.token, 1, v)?;
+            let mut token = [0];
+            d.read_i32(&self.token, 0, &mut token)?;
+            return Ok(token[0] as u32);
+        }
+        if params.temperature != 1.0 {
+            d.temperature_scale(&mut self.logits, 1, v, params.temperature)?;
+        }
+        if params.top_k > 0 && params.top_k < v {
+            d.topk_mask(&mut self.logits, 1, v, params.top_k)?;
+        }
+        d.softmax_inplace(&mut self.logits, 1, v)?;
+        self.probs.resize(v, 0.0);
+        d.read_f32(&self.logits, 0, &mut self.probs)?;
+        Ok(draw(&self.probs, params, generator)?)
+    }
+
+    fn penalize(&mut self, d: &D, params: &SamplingParams, history: &[u32]) -> Result<()> {
+        let recent = &history[history.len().saturating_sub(params.repeat_last_n)..];
+        let mut counts = BTreeMap::new();
+        for &token in recent {
+            *counts.entry(token as i32).or_insert(0) += 1;
+        }
+        let (seen, counts): (Vec<i32>, Vec<i32>) = counts.into_iter().unzip();
+        d.write_i32(&mut self.seen, &seen)?;
+        d.write_i32(&mut self.counts, &counts)?;
+        d.penalize_logits(
+            &mut self.logits,
+            &self.seen,
+            &self.counts,
+            self.n_vocab,
+            seen.len(),
+            params.repeat_penalty,
+            params.presence_penalty,
+            params.frequency_penalty,
+        )?;
+        Ok(())
+    }
+}
