@@ -1,0 +1,131 @@
+//! The form of a contract, and how a kernel's name leads to one.
+
+use super::tables;
+
+/// What a kernel wants. Sizes are text over its dimensions; `v` is the number of elements that a thread of a `_v4`
+/// instance takes, 1 for the others.
+#[derive(Clone, Copy, Debug)]
+pub struct Contract {
+    /// Base name: the reference's, without `_f16`, `_bf16` or `_v4`.
+    pub kernel: &'static str,
+    /// Buffers in the order of their indices, constants left out.
+    pub buffers: &'static [BufferRule],
+    /// What must hold between dimensions, besides what the shapes say.
+    pub conditions: &'static [&'static str],
+    /// How the grid is laid out.
+    pub dispatch: Dispatch,
+    /// Bytes of `threadgroup(0)`, `threadgroup(1)`, …; may also use `threads`, the size of the threadgroup.
+    pub threadgroup_memory: &'static [&'static str],
+}
+
+/// What may be bound to one buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct BufferRule {
+    /// The parameter's name.
+    pub name: &'static str,
+    /// How the kernel uses it.
+    pub access: Access,
+    /// Row-major shape.
+    pub shape: &'static [&'static str],
+    /// Whether it may be nil.
+    pub optional: bool,
+    /// For buffers of indices: every element is below this.
+    pub below: Option<&'static str>,
+    /// For buffers of indices: whether negative elements are allowed (and skipped by the kernel).
+    pub negative: bool,
+}
+
+/// How a kernel uses a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only read.
+    Read,
+    /// Only written; its contents before the launch do not matter.
+    Write,
+    /// Read, then written.
+    ReadWrite,
+}
+
+/// How a grid is laid out.
+#[derive(Clone, Copy, Debug)]
+pub enum Dispatch {
+    /// Threadgroups `grid`, each of `min(length rounded up to 32, the device's limit)` threads in a row.
+    Rows {
+        /// Threadgroups in x, y, z.
+        grid: [&'static str; 3],
+        /// What the threads of a group share out.
+        length: &'static str,
+    },
+    /// One thread an element: threads `grid`, threadgroups that stretch along dimension `along`.
+    Threads {
+        /// Threads in x, y, z.
+        grid: [&'static str; 3],
+        /// 0, 1 or 2.
+        along: usize,
+    },
+    /// Threadgroups `grid` of exactly `threads` threads in a row.
+    Groups {
+        /// Threadgroups in x, y, z.
+        grid: [&'static str; 3],
+        /// Threads a threadgroup.
+        threads: &'static str,
+    },
+}
+
+const SUFFIXES: &[&str] = &["_v4", "_f16", "_bf16"];
+
+/// Every contract, by file and in the order of the reference.
+pub fn contracts() -> impl Iterator<Item = &'static Contract> {
+    tables::ALL.iter().copied().flatten()
+}
+
+/// The contract of a kernel or of its instance `name`.
+pub fn contract_of(name: &str) -> Option<&'static Contract> {
+    let mut base = name;
+    loop {
+        if let Some(found) = contracts().find(|c| c.kernel == base) {
+            return Some(found);
+        }
+        base = SUFFIXES.iter().find_map(|suffix| base.strip_suffix(suffix))?;
+    }
+}
+
+/// Elements that a thread of instance `name` takes.
+pub(super) fn elements_a_thread(name: &str) -> u64 {
+    if name.ends_with("_v4") { 4 } else { 1 }
+}
+
+const fn buffer(name: &'static str, access: Access, shape: &'static [&'static str]) -> BufferRule {
+    BufferRule { name, access, shape, optional: false, below: None, negative: false }
+}
+
+pub(super) const fn read(name: &'static str, shape: &'static [&'static str]) -> BufferRule {
+    buffer(name, Access::Read, shape)
+}
+
+pub(super) const fn write(name: &'static str, shape: &'static [&'static str]) -> BufferRule {
+    buffer(name, Access::Write, shape)
+}
+
+pub(super) const fn update(name: &'static str, shape: &'static [&'static str]) -> BufferRule {
+    buffer(name, Access::ReadWrite, shape)
+}
+
+impl BufferRule {
+    pub(super) const fn or_nil(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// Holds indices below `limit`.
+    pub(super) const fn below(mut self, limit: &'static str) -> Self {
+        self.below = Some(limit);
+        self
+    }
+
+    /// Negative indices are skipped.
+    pub(super) const fn or_negative(mut self) -> Self {
+        self.negative = true;
+        self
+    }
+}

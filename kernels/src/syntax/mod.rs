@@ -1,0 +1,11 @@
+//! Reads Metal source: tokens, kernel signatures, lint, and the blanking of attributes for other compilers.
+
+mod blank;
+mod lexer;
+mod lint;
+mod macros;
+mod parser;
+
+pub use blank::blank_attributes;
+pub use lint::{Finding, lint};
+pub use parser::{Kernel, Parameter, Role, SyntaxError, parse};
