@@ -1,4 +1,4 @@
-//! The bytes of a file: memory-mapped, or embedded in the program.
+//! The bytes of a file: memory-mapped, embedded in the program, or made by it.
 #![allow(unsafe_code)] // a memory map is the one thing here that needs it
 
 use std::fs::File;
@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 pub(crate) enum Bytes {
     Mapped(Mmap),
     Embedded(&'static [u8]),
+    Owned(Vec<u8>),
 }
 
 impl Bytes {
@@ -38,6 +39,7 @@ impl Deref for Bytes {
         match self {
             Self::Mapped(map) => map,
             Self::Embedded(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
         }
     }
 }

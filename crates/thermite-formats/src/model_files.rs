@@ -117,6 +117,21 @@ impl ModelFiles {
         })
     }
 
+    /// A model that the program has made, without a tokenizer.
+    ///
+    /// # Errors
+    /// Whatever is wrong with its safetensors file: see [`Error`].
+    pub fn in_memory(name: &str, config_json: String, safetensors: Vec<u8>) -> Result<Self> {
+        Ok(Self {
+            origin: PathBuf::from(name),
+            config_json: Cow::Owned(config_json),
+            tokenizer_config_json: None,
+            generation_config_json: None,
+            tokenizer_json: None,
+            tensors: Tensors::in_memory(name, safetensors)?,
+        })
+    }
+
     /// The bytes of `tokenizer.json`.
     ///
     /// # Errors

@@ -83,6 +83,16 @@ impl Tensors {
         Ok(tensors)
     }
 
+    /// Reads a safetensors file that the program has made; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file: see [`Error`].
+    pub fn in_memory(name: &str, file: Vec<u8>) -> Result<Self> {
+        let mut tensors = Self::empty(Path::new(name));
+        tensors.add(PathBuf::from(name), Bytes::Owned(file))?;
+        Ok(tensors)
+    }
+
     fn empty(origin: &Path) -> Self {
         Self { origin: origin.to_path_buf(), files: Vec::new(), by_name: BTreeMap::new() }
     }

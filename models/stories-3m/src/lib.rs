@@ -16,9 +16,8 @@ pub const TOKENIZER_JSON: &[u8] = include_bytes!("../tokenizer.json");
 /// is a multiple of 8 bytes long: every tensor may be viewed as 16-bit words where it lies.
 pub const MODEL_SAFETENSORS: &[u8] = &WEIGHTS.bytes;
 
-static WEIGHTS: Aligned<[u8; include_bytes!("../model.safetensors").len()]> = Aligned {
-    bytes: *include_bytes!("../model.safetensors"),
-};
+static WEIGHTS: Aligned<[u8; include_bytes!("../model.safetensors").len()]> =
+    Aligned { bytes: *include_bytes!("../model.safetensors") };
 
 #[repr(align(64))]
 struct Aligned<T> {

@@ -2,8 +2,6 @@
 
 mod draw;
 mod params;
-mod penalties;
 
 pub use draw::{Generator, draw};
 pub use params::{SamplingError, SamplingParams};
-pub use penalties::penalize;

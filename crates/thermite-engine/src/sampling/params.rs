@@ -33,12 +33,16 @@ pub enum SamplingError {
     },
 }
 
-/// How the next token is chosen. Penalties and `softcap` act on the logits; then temperature, top-k
+/// Logits divided by less could overflow; and by as little, only the likeliest token has a chance.
+const LEAST_TEMPERATURE: f32 = 1e-5;
+
+/// How the next token is chosen. `softcap` and penalties act on the logits; then temperature, top-k
 /// and softmax; then top-p and min-p on the probabilities; then the draw.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SamplingParams {
-    /// Logits are divided by it: below 1 the likely becomes likelier. 0 takes the likeliest token.
+    /// Logits are divided by it: below 1 the likely becomes likelier. 0 (and anything below
+    /// 10⁻⁵) takes the likeliest token.
     pub temperature: f32,
     /// Only the so many likeliest tokens count; 0 for all.
     pub top_k: usize,
@@ -88,7 +92,7 @@ impl SamplingParams {
 
     /// Whether the likeliest token is taken each time.
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0
+        self.temperature < LEAST_TEMPERATURE
     }
 
     /// Whether a penalty changes the logits.
@@ -137,6 +141,8 @@ mod tests {
         assert_eq!(params.validate(), Ok(()));
         assert!(!params.is_greedy() && !params.has_penalties());
         assert!(SamplingParams::greedy().is_greedy());
+        let nearly = SamplingParams { temperature: f32::MIN_POSITIVE, ..SamplingParams::default() };
+        assert!(nearly.is_greedy() && nearly.validate().is_ok());
         assert_eq!(SamplingParams::greedy().validate(), Ok(()));
     }
 
