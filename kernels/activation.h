@@ -1,4 +1,4 @@
-// activation.h - the scalar functions of activation.metal, for the kernels that fuse them.
+// activation.h - the activations of one float: what activation.metal applies to arrays and other kernels fuse.
 #pragma once
 #include <metal_stdlib>
 using namespace metal;
@@ -21,3 +21,10 @@ inline float relu(float x) { return x < 0.0f ? 0.0f : x; }   // a NaN stays NaN
 
 // c tanh(x / c): Gemma's cap on attention scores and on logits.
 inline float softcap(float x, float cap) { return cap * tanh_bounded(x / cap); }
+
+// As types, for templates.
+struct None    { float operator()(float x) const { return x; } };
+struct Gelu    { float operator()(float x) const { return gelu(x); } };
+struct Silu    { float operator()(float x) const { return silu(x); } };
+struct Relu    { float operator()(float x) const { return relu(x); } };
+struct Sigmoid { float operator()(float x) const { return sigmoid(x); } };

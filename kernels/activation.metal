@@ -16,11 +16,6 @@
 #include "storage.h"
 using namespace metal;
 
-struct Gelu    { float operator()(float x) const { return gelu(x); } };
-struct Silu    { float operator()(float x) const { return silu(x); } };
-struct Relu    { float operator()(float x) const { return relu(x); } };
-struct Sigmoid { float operator()(float x) const { return sigmoid(x); } };
-
 template <typename F>
 inline float4 apply4(F f, float4 x) { return float4(f(x.x), f(x.y), f(x.z), f(x.w)); }
 

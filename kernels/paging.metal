@@ -17,12 +17,8 @@
 //           1, 1), or any (x, y, 1); no threadgroup memory.
 // Assumes   block numbers, slots and positions lie inside their tables; no two rows of a batch share a slot.
 #include <metal_stdlib>
+#include "cache.h"
 using namespace metal;
-
-// Where (block, head, offset) of a paged cache begins.
-inline ulong cache_row(ulong block, uint head, uint offset, int n_kv_head, int block_size, int hs) {
-    return ((block * n_kv_head + head) * block_size + offset) * hs;
-}
 
 kernel void split_heads(
     device const float* x         [[buffer(0)]],
@@ -98,7 +94,7 @@ kernel void write_cache(
     const int slot = slots[n];
     if (slot < 0) return;
     device const float* row = qkv + ulong(n) * W + ulong(h) * hs + d;
-    const ulong to = cache_row(ulong(slot / block_size), h, uint(slot % block_size), n_kv_head, block_size, hs) + d;
+    const ulong to = cache_row(slot / block_size, int(h), slot % block_size, n_kv_head, block_size, hs) + d;
     k_cache[to] = T(row[k_column]);
     v_cache[to] = T(row[v_column]);
 }
@@ -123,8 +119,8 @@ kernel void gather_cache(
 {
     const uint d = gid.x, t = gid.y, h = gid.z;
     if (d >= uint(hs) || t >= uint(T)) return;
-    const uint size = uint(block_size), kv_head = h / uint(nh / n_kv_head);
-    const ulong from = cache_row(ulong(block_table[t / size]), kv_head, t % size, n_kv_head, block_size, hs) + d;
+    const int block = block_table[int(t) / block_size], kv_head = int(h) / (nh / n_kv_head);
+    const ulong from = cache_row(block, kv_head, int(t) % block_size, n_kv_head, block_size, hs) + d;
     const ulong to = (ulong(h) * T + t) * hs + d;
     K[to] = D(k_cache[from]);
     V[to] = D(v_cache[from]);

@@ -1,0 +1,106 @@
+// matvec.h - dot products of R rows of a weight matrix with one vector, by one simdgroup: the inside of every kernel that
+// multiplies a single row. The rows share each piece of the vector, which is read as it is or normalised on the way.
+// The order of the sums depends on the length alone. Rows and vector begin at multiples of 16 bytes when the length is a
+// multiple of 8, the fast case: then a lane reads eight elements at a time, 16 bytes of half or bfloat.
+#pragma once
+#include <metal_stdlib>
+#include "reduce.h"
+#include "storage.h"
+using namespace metal;
+
+// ---- vectors
+
+struct Plain {
+    device const float* x;
+    float at(uint k) const { return x[k]; }
+    Eight at8(uint k) const { return load8(x + k); }
+};
+
+// x * rstd * gamma: rmsnorm_forward of layernorm.metal.
+struct RmsNormed {
+    device const float* x;
+    device const float* gamma;
+    float rstd;
+    float at(uint k) const { return x[k] * rstd * gamma[k]; }
+    Eight at8(uint k) const {
+        Eight v = load8(x + k);
+        const Eight g = load8(gamma + k);
+        v.lo = v.lo * rstd * g.lo;
+        v.hi = v.hi * rstd * g.hi;
+        return v;
+    }
+};
+
+// (x - mean) * rstd * gamma + beta: layernorm_forward.
+struct LayerNormed {
+    device const float* x;
+    device const float* gamma;
+    device const float* beta;
+    float mean;
+    float rstd;
+    float at(uint k) const { return fma((x[k] - mean) * rstd, gamma[k], beta[k]); }
+    Eight at8(uint k) const {
+        Eight v = load8(x + k);
+        const Eight g = load8(gamma + k);
+        const Eight b = load8(beta + k);
+        v.lo = fma((v.lo - mean) * rstd, g.lo, b.lo);
+        v.hi = fma((v.hi - mean) * rstd, g.hi, b.hi);
+        return v;
+    }
+};
+
+// The statistics of a row of n floats: all threads of the threadgroup call; shared as in reduce.h.
+inline void normalise(thread RmsNormed& v, device const float* x, device const float* gamma, device const float*, uint n,
+                      float eps, threadgroup float* shared, uint tid, uint gsz, uint lane, uint sg, uint nsg) {
+    float squares = 0.0f;
+    for (uint c = tid; c < n; c += gsz) squares = fma(x[c], x[c], squares);
+    v.x = x;
+    v.gamma = gamma;
+    v.rstd = rsqrt(threadgroup_sum(squares, shared, lane, sg, nsg) / float(n) + eps);
+}
+
+inline void normalise(thread LayerNormed& v, device const float* x, device const float* gamma, device const float* beta, uint n,
+                      float eps, threadgroup float* shared, uint tid, uint gsz, uint lane, uint sg, uint nsg) {
+    float sum = 0.0f, squares = 0.0f;
+    for (uint c = tid; c < n; c += gsz) sum += x[c];
+    v.mean = threadgroup_sum(sum, shared, lane, sg, nsg) / float(n);
+    for (uint c = tid; c < n; c += gsz) squares = fma(x[c] - v.mean, x[c] - v.mean, squares);
+    v.x = x;
+    v.gamma = gamma;
+    v.beta = beta;
+    v.rstd = rsqrt(threadgroup_sum(squares, shared, lane, sg, nsg) / float(n) + eps);
+}
+
+// ---- products
+
+template <typename E, int R>
+struct Rows {
+    device const E* row[R];
+};
+
+template <int R>
+struct Sums {
+    float of[R];
+};
+
+// dot(rows.row[r], v) over n elements, for every r; the same in every lane.
+template <typename E, int R, typename V>
+inline Sums<R> dot_rows(Rows<E, R> rows, V v, uint n, uint lane) {
+    Sums<R> sums;
+    #pragma unroll
+    for (int r = 0; r < R; ++r) sums.of[r] = 0.0f;
+    const uint eights = n % 8 == 0 ? n : 0;   // else the rows are not aligned
+    for (uint k = lane * 8; k < eights; k += 32 * 8) {
+        const Eight x = v.at8(k);
+        #pragma unroll
+        for (int r = 0; r < R; ++r) sums.of[r] += dot8(load8(rows.row[r] + k), x);
+    }
+    for (uint k = eights + lane; k < n; k += 32) {
+        const float x = v.at(k);
+        #pragma unroll
+        for (int r = 0; r < R; ++r) sums.of[r] = fma(float(rows.row[r][k]), x, sums.of[r]);
+    }
+    #pragma unroll
+    for (int r = 0; r < R; ++r) sums.of[r] = simd_sum(sums.of[r]);
+    return sums;
+}
