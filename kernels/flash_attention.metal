@@ -1,0 +1,341 @@
+// flash_attention.metal - causal attention without the T x T matrix: keys and values pass by in tiles, the softmax is
+// carried along. Dao et al., "FlashAttention", arXiv 2205.14135; the running rescale is Milakov and Gimelshein,
+// "Online normalizer calculation for softmax", arXiv 1805.02867.
+//
+//   out[q] = sum over k <= q of p[q, k] V[k],   p = softmax over k of dot(Q[q], K[k]) / sqrt(hs)
+//   for each tile of keys:   m' = max(m, s);  l = l e^(m - m') + sum of e^(s - m');  o = o e^(m - m') + e^(s - m') V
+//   at the end:              out = o / l, or zeros where every key was masked
+//
+// Shapes    Q, K, V, out [B*nh, T, hs] float; any T, any hs.
+// Dispatch  threadgroups (B*nh, T / Br rounded up), threadgroup (Br): a thread carries one query row. Five tiles:
+//           threadgroup(0) Q, Br * hs floats; (1) K and (2) V, Bc * hs each; (3) scores, Br * Bc; (4) out, Br * hs.
+//           The host chooses Br and Bc so that they fit its device (hs = 128 in 32 KB: Br = 16, Bc = 15); any Br, Bc >= 1.
+// Assumes   nothing more. Rows past T are not read.
+//
+// The simdgroup-matrix kernels follow: flash_attention_simd (same layout, half or bfloat) and flash_attention_paged
+// (a ragged batch over the paged cache).
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+#include "cache.h"
+#include "simd_mma.h"
+#include "storage.h"
+using namespace metal;
+
+kernel void flash_attention_forward(
+    device const float* Q      [[buffer(0)]],
+    device const float* K      [[buffer(1)]],
+    device const float* V      [[buffer(2)]],
+    device float*       out    [[buffer(3)]],
+    constant int&       T      [[buffer(4)]],
+    constant int&       hs     [[buffer(5)]],
+    constant int&       Bc     [[buffer(6)]],
+    threadgroup float*  q_tile [[threadgroup(0)]],
+    threadgroup float*  k_tile [[threadgroup(1)]],
+    threadgroup float*  v_tile [[threadgroup(2)]],
+    threadgroup float*  scores [[threadgroup(3)]],
+    threadgroup float*  o_tile [[threadgroup(4)]],
+    uint2 tg  [[threadgroup_position_in_grid]],
+    uint2 tid [[thread_position_in_threadgroup]],
+    uint2 gsz [[threads_per_threadgroup]])
+{
+    const uint Br = gsz.x, r = tid.x, n = uint(hs), wide = uint(Bc);
+    const uint first = tg.y * Br;                       // the block's first query
+    const uint rows = min(Br, uint(T) - first);
+    const ulong head = ulong(tg.x) * T * n;
+    const ulong block = head + ulong(first) * n;
+    const float scale = 1.0f / sqrt(float(n));
+    threadgroup float* q = q_tile + r * n;
+    threadgroup float* s = scores + r * wide;
+    threadgroup float* o = o_tile + r * n;
+
+    for (uint i = r; i < rows * n; i += Br) q_tile[i] = Q[block + i];
+    for (uint d = 0; d < n; ++d) o[d] = 0.0f;
+    float largest = -INFINITY, sum = 0.0f;
+
+    const uint end = first + rows;                      // later keys are masked for the whole block
+    for (uint k0 = 0; k0 < end; k0 += wide) {
+        const uint keys = min(wide, end - k0);
+        threadgroup_barrier(mem_flags::mem_threadgroup);   // everyone is done with the tiles before
+        for (uint i = r; i < keys * n; i += Br) {
+            k_tile[i] = K[head + ulong(k0) * n + i];
+            v_tile[i] = V[head + ulong(k0) * n + i];
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (r >= rows || first + r < k0) continue;         // every thread comes to the barriers above
+
+        const uint seen = min(keys, first + r - k0 + 1);   // k <= q
+        float top = largest;
+        for (uint j = 0; j < seen; ++j) {
+            float dot = 0.0f;
+            for (uint d = 0; d < n; ++d) dot = fma(q[d], k_tile[j * n + d], dot);
+            s[j] = dot * scale;
+            top = max(top, s[j]);
+        }
+        const float base = top == -INFINITY ? 0.0f : top;
+        const float shrink = exp(largest - base);
+        largest = top;
+        sum *= shrink;
+        for (uint d = 0; d < n; ++d) o[d] *= shrink;
+        for (uint j = 0; j < seen; ++j) {
+            const float p = exp(s[j] - base);
+            sum += p;
+            for (uint d = 0; d < n; ++d) o[d] = fma(p, v_tile[j * n + d], o[d]);
+        }
+    }
+
+    const float scale_out = sum == 0.0f ? 0.0f : 1.0f / sum;
+    for (uint d = 0; d < n; ++d) o[d] *= scale_out;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = r; i < rows * n; i += Br) out[block + i] = o_tile[i];
+}
+
+// ---- The same over simdgroup matrices: 64 queries a threadgroup, 16 a simdgroup, scores and output in registers, and
+// the copies of the next tile under way while this one is multiplied. E is half or bfloat, D = hs a multiple of 16, BK
+// keys a tile (a multiple of 16). Tiles' rows are D + 8 elements apart, which spreads them over the banks.
+
+constant constexpr int FLASH_ROWS = 64;
+constant constexpr int FLASH_THREADS = 128;
+
+// Where token j's K and V begin: in a [token, hs] array, or in the paged cache [block, n_kv_head, block_size, hs].
+template <int D>
+struct Contiguous {
+    ulong of(int j) const { return ulong(j) * D; }
+};
+
+template <int D>
+struct Paged {
+    device const int* blocks;
+    int n_kv_head;
+    int head;
+    int block_size;
+    ulong of(int j) const {
+        return cache_row(blocks[j / block_size], head, j % block_size, n_kv_head, block_size, D);
+    }
+};
+
+// BK rows of keys or values; rows from `end` on become zeros.
+template <typename E, int D, int BK, typename Place>
+inline void copy_tile(threadgroup E* tile, device const E* from, Place place, int first, int end, ushort tid) {
+    #pragma unroll
+    for (int i = tid; i < BK * (D / 8); i += FLASH_THREADS) {
+        const int r = i / (D / 8), c = (i % (D / 8)) * 8;
+        const bool in = first + r < end;
+        tg_copy16(tile + r * (D + 8) + c, from + place.of(in ? first + r : 0) + c, in);
+    }
+}
+
+template <int M, int N>
+inline void clear(thread simdgroup_matrix<float, 8, 8> (&c)[M][N]) {
+    #pragma unroll
+    for (int m = 0; m < M; ++m)
+        #pragma unroll
+        for (int n = 0; n < N; ++n) c[m][n] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+}
+
+// Attention of `rows` queries, of which this threadgroup has q0 .. q0 + 63, at the positions length - rows + i.
+template <typename E, int D, int BK, typename S, typename Place>
+inline void attend(device const S* q, ulong q_stride, device const E* k, device const E* v, device S* out, ulong out_stride,
+                   Place place, Mask mask, int q0, int rows, int length,
+                   threadgroup E* tiles, ushort tid, ushort lane, ushort sg) {
+    constexpr int LD = D + 8, NK = BK / 8, ND = D / 8;
+    threadgroup E* k_tile = tiles;
+    threadgroup E* v_tile = tiles + BK * LD;
+
+    for (int i = tid; i < FLASH_ROWS * (D / 4); i += FLASH_THREADS) {   // the queries pass through the same memory
+        const int r = i / (D / 4), c = (i % (D / 4)) * 4;
+        float4 x = float4(0.0f);
+        if (q0 + r < rows) x = load4(q + ulong(q0 + r) * q_stride + c);
+        threadgroup E* to = tiles + r * LD + c;
+        to[0] = E(x.x);
+        to[1] = E(x.y);
+        to[2] = E(x.z);
+        to[3] = E(x.w);
+    }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    simdgroup_matrix<E, 8, 8> queries[D / 16][2][2];
+    #pragma unroll
+    for (int c = 0; c < D / 16; ++c) simd_load_a(queries[c], tiles + sg * 16 * LD + c * 16, LD);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+
+    simdgroup_matrix<float, 8, 8> o[2][ND];
+    clear(o);
+    float m[2] = { -INFINITY, -INFINITY };   // a lane's two rows: simd_row(lane) and 8 below
+    float l[2] = { 0.0f, 0.0f };             // this lane's share of the row's sum
+    const int past = length - rows;
+    const int position = past + q0 + sg * 16 + simd_row(lane);
+    const int end = min(length, past + q0 + FLASH_ROWS);
+    const int begin = mask.first_seen(past + q0) / BK * BK;
+
+    copy_tile<E, D, BK>(k_tile, k, place, begin, end, tid);
+    tg_copy_commit();
+    copy_tile<E, D, BK>(v_tile, v, place, begin, end, tid);
+    tg_copy_commit();
+
+    for (int j0 = begin; j0 < end; j0 += BK) {
+        tg_copy_wait<1>();
+        threadgroup_barrier(mem_flags::mem_threadgroup);   // this tile's keys are there
+        simdgroup_matrix<float, 8, 8> s[2][NK];
+        clear(s);
+        #pragma unroll
+        for (int c = 0; c < D / 16; ++c) {
+            simdgroup_matrix<E, 8, 8> keys[2][NK];
+            simd_load_bt(keys, k_tile + c * 16, LD);
+            simd_mma(s, queries[c], keys);
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);   // everyone is done with them
+        if (j0 + BK < end) copy_tile<E, D, BK>(k_tile, k, place, j0 + BK, end, tid);
+        tg_copy_commit();
+
+        const bool all_seen = mask.window == 0 && j0 + BK <= past + q0 + sg * 16 + 1;
+        simdgroup_matrix<E, 8, 8> p[NK / 2][2][2];
+        #pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            float top = m[r];
+            #pragma unroll
+            for (int n = 0; n < NK; ++n)
+                #pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    float x = mask.score(s[r][n].thread_elements()[e]) * 1.44269504088896f;   // log2(e): 2^x below
+                    if (!all_seen && !mask.sees(position + r * 8, j0 + n * 8 + simd_col(lane) + e)) x = -INFINITY;
+                    s[r][n].thread_elements()[e] = x;
+                    top = max(top, x);
+                }
+            top = simd_row_max(top);
+            const float base = top == -INFINITY ? 0.0f : top;
+            const float shrink = fast::exp2(m[r] - base);
+            float sum = 0.0f;
+            #pragma unroll
+            for (int n = 0; n < NK; ++n) {
+                p[n / 2][r][n % 2] = make_filled_simdgroup_matrix<E, 8, 8>(E(0.0f));
+                #pragma unroll
+                for (int e = 0; e < 2; ++e) {
+                    const float x = fast::exp2(s[r][n].thread_elements()[e] - base);
+                    p[n / 2][r][n % 2].thread_elements()[e] = E(x);
+                    sum += x;
+                }
+            }
+            l[r] = l[r] * shrink + sum;
+            m[r] = top;
+            #pragma unroll
+            for (int n = 0; n < ND; ++n) {
+                o[r][n].thread_elements()[0] *= shrink;
+                o[r][n].thread_elements()[1] *= shrink;
+            }
+        }
+
+        tg_copy_wait<1>();
+        threadgroup_barrier(mem_flags::mem_threadgroup);   // this tile's values are there
+        #pragma unroll
+        for (int c = 0; c < BK / 16; ++c) {
+            simdgroup_matrix<E, 8, 8> values[2][ND];
+            simd_load_b(values, v_tile + c * 16 * LD, LD);
+            simd_mma(o, p[c], values);
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (j0 + BK < end) copy_tile<E, D, BK>(v_tile, v, place, j0 + BK, end, tid);
+        tg_copy_commit();
+    }
+
+    #pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const float sum = simd_row_sum(l[r]);
+        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        const int i = q0 + sg * 16 + simd_row(lane) + r * 8;
+        if (i >= rows) continue;
+        device S* to = out + ulong(i) * out_stride + simd_col(lane);
+        #pragma unroll
+        for (int n = 0; n < ND; ++n) {
+            to[n * 8] = S(o[r][n].thread_elements()[0] * scale);
+            to[n * 8 + 1] = S(o[r][n].thread_elements()[1] * scale);
+        }
+    }
+}
+
+// Q, K, V, out [B*nh, T, hs], half or bfloat. Threadgroups (B*nh, T / 64 rounded up), threadgroup (128);
+// threadgroup(0): max(64, 2 BK) * (hs + 8) elements. Addresses aligned to 16 bytes.
+template <typename E, int D, int BK>
+[[max_total_threads_per_threadgroup(FLASH_THREADS)]]
+kernel void flash_simd(
+    device const E* Q     [[buffer(0)]],
+    device const E* K     [[buffer(1)]],
+    device const E* V     [[buffer(2)]],
+    device E*       out   [[buffer(3)]],
+    constant int&   T     [[buffer(4)]],
+    threadgroup E*  tiles [[threadgroup(0)]],
+    uint2  tg   [[threadgroup_position_in_grid]],
+    ushort tid  [[thread_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]],
+    ushort sg   [[simdgroup_index_in_threadgroup]])
+{
+    const ulong head = ulong(tg.x) * T * D;
+    Mask mask;
+    mask.scale = 1.0f / sqrt(float(D));
+    mask.window = 0;
+    mask.cap = 0.0f;
+    attend<E, D, BK>(Q + head, D, K + head, V + head, out + head, D, Contiguous<D>(), mask,
+                     int(tg.y) * FLASH_ROWS, T, T, tiles, tid, lane, sg);
+}
+template [[host_name("flash_attention_simd_f16_hs32")]]   kernel decltype(flash_simd<half, 32, 64>)    flash_simd<half, 32, 64>;
+template [[host_name("flash_attention_simd_f16_hs64")]]   kernel decltype(flash_simd<half, 64, 64>)    flash_simd<half, 64, 64>;
+template [[host_name("flash_attention_simd_f16_hs80")]]   kernel decltype(flash_simd<half, 80, 64>)    flash_simd<half, 80, 64>;
+template [[host_name("flash_attention_simd_f16_hs128")]]  kernel decltype(flash_simd<half, 128, 32>)   flash_simd<half, 128, 32>;
+template [[host_name("flash_attention_simd_bf16_hs32")]]  kernel decltype(flash_simd<bfloat, 32, 64>)  flash_simd<bfloat, 32, 64>;
+template [[host_name("flash_attention_simd_bf16_hs64")]]  kernel decltype(flash_simd<bfloat, 64, 64>)  flash_simd<bfloat, 64, 64>;
+template [[host_name("flash_attention_simd_bf16_hs80")]]  kernel decltype(flash_simd<bfloat, 80, 64>)  flash_simd<bfloat, 80, 64>;
+template [[host_name("flash_attention_simd_bf16_hs128")]] kernel decltype(flash_simd<bfloat, 128, 32>) flash_simd<bfloat, 128, 32>;
+
+// A ragged batch: sequence i has the rows first_row[i] .. first_row[i + 1] of Q and out, the last of its lengths[i]
+// tokens, whose K and V are in the paged cache (paging.metal). Q float, q_stride floats from row to row, head h at
+// column h * hs; out [N, nh * hs] float; caches half or bfloat; block_table [n_seqs, max_blocks]. window: keys that a
+// query sees, its own among them; softcap: the scores' cap; 0 turns either off.
+// Threadgroups (nh, most rows of a sequence / 64 rounded up, n_seqs), threadgroup (128); threadgroup(0) as above.
+// Assumes q_stride % 4 == 0 and addresses aligned to 16 bytes.
+template <typename E, int D, int BK>
+[[max_total_threads_per_threadgroup(FLASH_THREADS)]]
+kernel void flash_paged(
+    device const float* Q           [[buffer(0)]],
+    device const E*     k_cache     [[buffer(1)]],
+    device const E*     v_cache     [[buffer(2)]],
+    device const int*   block_table [[buffer(3)]],
+    device const int*   lengths     [[buffer(4)]],
+    device const int*   first_row   [[buffer(5)]],
+    device float*       out         [[buffer(6)]],
+    constant int&       q_stride    [[buffer(7)]],
+    constant int&       nh          [[buffer(8)]],
+    constant int&       n_kv_head   [[buffer(9)]],
+    constant int&       block_size  [[buffer(10)]],
+    constant int&       max_blocks  [[buffer(11)]],
+    constant float&     scale       [[buffer(12)]],
+    constant int&       window      [[buffer(13)]],
+    constant float&     cap         [[buffer(14)]],
+    threadgroup E*      tiles       [[threadgroup(0)]],
+    uint3  tg   [[threadgroup_position_in_grid]],
+    ushort tid  [[thread_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]],
+    ushort sg   [[simdgroup_index_in_threadgroup]])
+{
+    const uint h = tg.x, seq = tg.z;
+    const int first = first_row[seq], rows = first_row[seq + 1] - first, q0 = int(tg.y) * FLASH_ROWS;
+    if (q0 >= rows) return;
+    Paged<D> place;
+    place.blocks = block_table + ulong(seq) * max_blocks;
+    place.n_kv_head = n_kv_head;
+    place.head = int(h) / (nh / n_kv_head);
+    place.block_size = block_size;
+    Mask mask;
+    mask.scale = scale;
+    mask.window = window;
+    mask.cap = cap;
+    const ulong out_stride = ulong(nh) * D;
+    attend<E, D, BK>(Q + ulong(first) * q_stride + h * D, ulong(q_stride), k_cache, v_cache,
+                     out + ulong(first) * out_stride + h * D, out_stride, place, mask,
+                     q0, rows, lengths[seq], tiles, tid, lane, sg);
+}
+template [[host_name("flash_attention_paged_f16_hs32")]]   kernel decltype(flash_paged<half, 32, 64>)    flash_paged<half, 32, 64>;
+template [[host_name("flash_attention_paged_f16_hs64")]]   kernel decltype(flash_paged<half, 64, 64>)    flash_paged<half, 64, 64>;
+template [[host_name("flash_attention_paged_f16_hs80")]]   kernel decltype(flash_paged<half, 80, 64>)    flash_paged<half, 80, 64>;
+template [[host_name("flash_attention_paged_f16_hs128")]]  kernel decltype(flash_paged<half, 128, 32>)   flash_paged<half, 128, 32>;
+template [[host_name("flash_attention_paged_bf16_hs32")]]  kernel decltype(flash_paged<bfloat, 32, 64>)  flash_paged<bfloat, 32, 64>;
+template [[host_name("flash_attention_paged_bf16_hs64")]]  kernel decltype(flash_paged<bfloat, 64, 64>)  flash_paged<bfloat, 64, 64>;
+template [[host_name("flash_attention_paged_bf16_hs80")]]  kernel decltype(flash_paged<bfloat, 80, 64>)  flash_paged<bfloat, 80, 64>;
+template [[host_name("flash_attention_paged_bf16_hs128")]] kernel decltype(flash_paged<bfloat, 128, 32>) flash_paged<bfloat, 128, 32>;
