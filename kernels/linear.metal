@@ -1,0 +1,217 @@
+// linear.metal - multiplication by a weight matrix: a bias, one row, many rows.
+//
+//   bias_add         x[n, m] += bias[m]
+//   linear_forward   out[n, m] = sum over k of x[n, k] W[m, k]
+//   matvec           out[n, m] = f(sum over k of x[n, k] W[m, k] + bias[m]) + residual[n, m],  f: none, gelu, silu, relu
+//   matmul_simd      out[n, m] = sum over k of x[n, k] W[m, k] + bias[m]
+//
+// Shapes    W [M, K] row-major, a row an output: float, half (_f16) or bfloat (_bf16); x [N, K], out, residual [N, M]
+//           float; bias [M] float. bias and residual may be nil; out may be residual. Any N, M, K.
+// Dispatch  bias_add: threads (N, C), threadgroup (1, min(C rounded up to 32, 1024)), with C = M. linear_forward:
+//           threads (N, M), threadgroup (1, min(M rounded up to 32, 1024)). The others stand at their kernels.
+// Assumes   matvec and matmul: x and W begin at multiples of 16 bytes. K a multiple of 8 is the fast case.
+#include <metal_stdlib>
+#include <metal_simdgroup_matrix>
+#include "activation.h"
+#include "matvec.h"
+#include "simd_mma.h"
+#include "storage.h"
+using namespace metal;
+
+kernel void bias_add(
+    device float*       x    [[buffer(0)]],
+    device const float* bias [[buffer(1)]],
+    constant int&       C    [[buffer(2)]],
+    uint2 gid [[thread_position_in_grid]])
+{
+    const uint n = gid.x, c = gid.y;
+    if (c < uint(C)) x[ulong(n) * C + c] += bias[c];
+}
+
+template <typename E>
+kernel void linear(
+    device const float* x   [[buffer(0)]],
+    device const E*     W   [[buffer(1)]],
+    device float*       out [[buffer(2)]],
+    constant int&       K   [[buffer(3)]],
+    constant int&       M   [[buffer(4)]],
+    uint2 gid [[thread_position_in_grid]])
+{
+    const uint n = gid.x, m = gid.y;
+    if (m >= uint(M)) return;
+    device const float* a = x + ulong(n) * K;
+    device const E* w = W + ulong(m) * K;
+    float sum = 0.0f;
+    for (int k = 0; k < K; ++k) sum = fma(a[k], float(w[k]), sum);
+    out[ulong(n) * M + m] = sum;
+}
+template [[host_name("linear_forward")]]      kernel decltype(linear<float>)  linear<float>;
+template [[host_name("linear_forward_f16")]]  kernel decltype(linear<half>)   linear<half>;
+template [[host_name("linear_forward_bf16")]] kernel decltype(linear<bfloat>) linear<bfloat>;
+
+// ---- One row: bound by memory, W is read once. A simdgroup has four rows of W (matvec.h).
+// Threadgroups (M / (4 * simdgroups a threadgroup) rounded up, N), threadgroup any multiple of 32, say 128. N is for a
+// few rows; each is computed as if it were alone.
+
+constant constexpr int MATVEC_ROWS = 4;
+
+template <typename E, typename F>
+kernel void matvec(
+    device const float* x        [[buffer(0)]],
+    device const E*     W        [[buffer(1)]],
+    device float*       out      [[buffer(2)]],
+    device const float* bias     [[buffer(3)]],
+    device const float* residual [[buffer(4)]],
+    constant int&       K        [[buffer(5)]],
+    constant int&       M        [[buffer(6)]],
+    uint2 tg   [[threadgroup_position_in_grid]],
+    uint  lane [[thread_index_in_simdgroup]],
+    uint  sg   [[simdgroup_index_in_threadgroup]],
+    uint  nsg  [[simdgroups_per_threadgroup]])
+{
+    const int first = int(tg.x * nsg + sg) * MATVEC_ROWS;
+    if (first >= M) return;                                     // a whole simdgroup leaves
+    Rows<E, MATVEC_ROWS> rows;
+    #pragma unroll
+    for (int r = 0; r < MATVEC_ROWS; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * K;   // past the end: not stored
+    Plain v;
+    v.x = x + ulong(tg.y) * K;
+    const Sums<MATVEC_ROWS> sums = dot_rows(rows, v, uint(K), lane);
+    if (lane != 0) return;
+    #pragma unroll
+    for (int r = 0; r < MATVEC_ROWS; ++r) {
+        const int m = first + r;
+        if (m >= M) continue;
+        const ulong at = ulong(tg.y) * M + m;
+        float y = sums.of[r];
+        if (bias != nullptr) y += bias[m];
+        y = F()(y);
+        if (residual != nullptr) y += residual[at];
+        out[at] = y;
+    }
+}
+template [[host_name("matvec_f32")]]       kernel decltype(matvec<float, None>)  matvec<float, None>;
+template [[host_name("matvec_f32_gelu")]]  kernel decltype(matvec<float, Gelu>)  matvec<float, Gelu>;
+template [[host_name("matvec_f32_silu")]]  kernel decltype(matvec<float, Silu>)  matvec<float, Silu>;
+template [[host_name("matvec_f32_relu")]]  kernel decltype(matvec<float, Relu>)  matvec<float, Relu>;
+template [[host_name("matvec_f16")]]       kernel decltype(matvec<half, None>)   matvec<half, None>;
+template [[host_name("matvec_f16_gelu")]]  kernel decltype(matvec<half, Gelu>)   matvec<half, Gelu>;
+template [[host_name("matvec_f16_silu")]]  kernel decltype(matvec<half, Silu>)   matvec<half, Silu>;
+template [[host_name("matvec_f16_relu")]]  kernel decltype(matvec<half, Relu>)   matvec<half, Relu>;
+template [[host_name("matvec_bf16")]]      kernel decltype(matvec<bfloat, None>) matvec<bfloat, None>;
+template [[host_name("matvec_bf16_gelu")]] kernel decltype(matvec<bfloat, Gelu>) matvec<bfloat, Gelu>;
+template [[host_name("matvec_bf16_silu")]] kernel decltype(matvec<bfloat, Silu>) matvec<bfloat, Silu>;
+template [[host_name("matvec_bf16_relu")]] kernel decltype(matvec<bfloat, Relu>) matvec<bfloat, Relu>;
+
+// ---- Many rows, over simdgroup matrices: a threadgroup computes 64 x 64 outputs, each of its four simdgroups 32 x 32;
+// 32 elements of K at a time pass through threadgroup memory, the next tile on its way while one is multiplied.
+// x float (rounded to W's type as it is read) or, in the _f16_f16 and _bf16_bf16 instances, already W's type.
+// Threadgroups (M / 64 rounded up, N / 64 rounded up), threadgroup (128); threadgroup(0): 2 * (64 + 64) * 40 elements.
+
+constant constexpr int TILE = 64;       // outputs a side
+constant constexpr int DEPTH = 32;      // of K at a time
+constant constexpr int PITCH = 40;      // elements from row to row: 8 more than DEPTH spread the rows over the banks
+constant constexpr int THREADS = 128;
+
+// Rows first .. first + 63 of p, columns k0 .. k0 + 31, as a tile; zeros outside [rows, K].
+template <typename E>
+inline void copy_tile(threadgroup E* tile, device const E* p, uint first, uint rows, uint k0, uint K, uint tid) {
+    #pragma unroll
+    for (uint i = tid; i < TILE * DEPTH / 8; i += THREADS) {
+        const uint r = i / (DEPTH / 8), c = (i % (DEPTH / 8)) * 8;
+        const bool in = first + r < rows && k0 + c < K;
+        threadgroup E* to = tile + r * PITCH + c;
+        device const E* from = p + (in ? ulong(first + r) * K + k0 + c : 0);
+        if (K % 8 == 0) {
+            tg_copy16(to, from, in);
+        } else {                        // rows are not aligned, and one may end inside the eight
+            for (uint j = 0; j < 8; ++j) to[j] = in && k0 + c + j < K ? from[j] : E(0.0f);
+        }
+    }
+}
+
+// The same, rounding floats.
+template <typename E>
+inline void copy_tile(threadgroup E* tile, device const float* p, uint first, uint rows, uint k0, uint K, uint tid) {
+    #pragma unroll
+    for (uint i = tid; i < TILE * DEPTH / 4; i += THREADS) {
+        const uint r = i / (DEPTH / 4), c = (i % (DEPTH / 4)) * 4;
+        const bool in = first + r < rows && k0 + c < K;
+        threadgroup E* to = tile + r * PITCH + c;
+        device const float* from = p + (in ? ulong(first + r) * K + k0 + c : 0);
+        if (K % 4 == 0) {
+            const float4 v = in ? load4(from) : float4(0.0f);
+            to[0] = E(v.x);
+            to[1] = E(v.y);
+            to[2] = E(v.z);
+            to[3] = E(v.w);
+        } else {
+            for (uint j = 0; j < 4; ++j) to[j] = in && k0 + c + j < K ? E(from[j]) : E(0.0f);
+        }
+    }
+}
+
+template <typename X, typename E>
+[[max_total_threads_per_threadgroup(THREADS)]]
+kernel void matmul_simd(
+    device const X*     x     [[buffer(0)]],
+    device const E*     W     [[buffer(1)]],
+    device float*       out   [[buffer(2)]],
+    device const float* bias  [[buffer(3)]],
+    constant int&       N     [[buffer(4)]],
+    constant int&       K     [[buffer(5)]],
+    constant int&       M     [[buffer(6)]],
+    threadgroup E*      tiles [[threadgroup(0)]],
+    uint2  tg   [[threadgroup_position_in_grid]],
+    ushort tid  [[thread_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]],
+    ushort sg   [[simdgroup_index_in_threadgroup]])
+{
+    constexpr uint HALF = TILE * PITCH, BOTH = 2 * HALF;
+    const uint n0 = tg.y * TILE, m0 = tg.x * TILE, depth = uint(K);
+    const uint row = (sg / 2) * 32, column = (sg % 2) * 32;     // of this simdgroup's 32 x 32
+    simdgroup_matrix<float, 8, 8> c[4][4];
+    #pragma unroll
+    for (int i = 0; i < 4; ++i)
+        #pragma unroll
+        for (int j = 0; j < 4; ++j) c[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+
+    copy_tile(tiles, x, n0, uint(N), 0, depth, tid);
+    copy_tile(tiles + HALF, W, m0, uint(M), 0, depth, tid);
+    tg_copy_commit();
+    for (uint k0 = 0, turn = 0; k0 < depth; k0 += DEPTH, turn ^= 1) {
+        tg_copy_wait<0>();
+        threadgroup_barrier(mem_flags::mem_threadgroup);        // this tile is there, the other is no longer read
+        if (k0 + DEPTH < depth) {
+            threadgroup E* next = tiles + (turn ^ 1) * BOTH;
+            copy_tile(next, x, n0, uint(N), k0 + DEPTH, depth, tid);
+            copy_tile(next + HALF, W, m0, uint(M), k0 + DEPTH, depth, tid);
+        }
+        tg_copy_commit();
+        threadgroup const E* a_tile = tiles + turn * BOTH + row * PITCH;
+        threadgroup const E* b_tile = tiles + turn * BOTH + HALF + column * PITCH;
+        #pragma unroll
+        for (int k = 0; k < DEPTH; k += 16) {
+            simdgroup_matrix<E, 8, 8> a[4][2], b[2][4];
+            simd_load_a(a, a_tile + k, PITCH);
+            simd_load_bt(b, b_tile + k, PITCH);
+            simd_mma(c, a, b);
+        }
+    }
+
+    #pragma unroll
+    for (int i = 0; i < 4; ++i)
+        #pragma unroll
+        for (int j = 0; j < 4; ++j)
+            #pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const uint n = n0 + row + i * 8 + simd_row(lane), m = m0 + column + j * 8 + simd_col(lane) + e;
+                if (n >= uint(N) || m >= uint(M)) continue;
+                const float b = bias != nullptr ? bias[m] : 0.0f;
+                out[ulong(n) * M + m] = c[i][j].thread_elements()[e] + b;
+            }
+}
+template [[host_name("matmul_simd_f16")]]       kernel decltype(matmul_simd<float, half>)    matmul_simd<float, half>;
+template [[host_name("matmul_simd_bf16")]]      kernel decltype(matmul_simd<float, bfloat>)  matmul_simd<float, bfloat>;
+template [[host_name("matmul_simd_f16_f16")]]   kernel decltype(matmul_simd<half, half>)     matmul_simd<half, half>;
+template [[host_name("matmul_simd_bf16_bf16")]] kernel decltype(matmul_simd<bfloat, bfloat>) matmul_simd<bfloat, bfloat>;
