@@ -1,0 +1,84 @@
+//! `thermite flow`: the data-flow diagram, out of a trace.
+
+use std::fmt::Write;
+
+use thermite_device::trace::{Operand, Record, Trace};
+use thermite_device::{Batch, Dtype, Outputs};
+use thermite_engine::{BLOCK_SIZE, open_model};
+use thermite_model::{Config, KvCache, Model, Options};
+
+use crate::cli::FlowArgs;
+use crate::error::Error;
+use crate::output::print;
+
+pub(crate) fn run(args: &FlowArgs) -> Result<(), Error> {
+    let files = open_model(&args.model)?;
+    let (config, records) = trace(&files, args)?;
+    print(&diagram(&config, &records, args.tokens))
+}
+
+/// The kernels of one forward pass over a prompt of `args.tokens` tokens.
+fn trace(files: &thermite_formats::ModelFiles, args: &FlowArgs) -> Result<(Config, Vec<Record>), Error> {
+    let attention = args.attention.into();
+    let options = Options { attention, max_rows: args.tokens, ..Options::default() };
+    let mut model = Model::load(files, Trace::new(), options)?;
+    let config = model.config().clone();
+    let blocks: Vec<i32> = (0..args.tokens.div_ceil(BLOCK_SIZE) as i32).collect();
+    let mut cache = KvCache::new(model.device(), &config, blocks.len(), BLOCK_SIZE, Dtype::F32)?;
+    let mut batch = Batch::default();
+    batch.push(&vec![0; args.tokens], 0, &blocks, BLOCK_SIZE, Outputs::Last)?;
+    model.forward(&batch, &mut cache)?;
+    let records = model.device().take();
+    Ok((config, records))
+}
+
+/// The records as text: one line a kernel, one frame a box, a repeated layer drawn once.
+fn diagram(config: &Config, records: &[Record], tokens: usize) -> String {
+    let Config { architecture, n_layer, n_embd, n_head, head_dim, n_vocab, .. } = config;
+    let mut out = format!(
+        "{architecture}: {n_layer} layers, {n_embd} channels, {n_head} heads of {head_dim}, vocabulary {n_vocab}\n\n\
+         tokens [{tokens}]\n  │\n"
+    );
+    let parts: Vec<&[Record]> = records.chunk_by(|a, b| a.part == b.part).collect();
+    let mut rest = &parts[..];
+    while let Some(part) = rest.first() {
+        let layers = repeats(rest);
+        if layers > 1 {
+            let _ = writeln!(out, "  │  {layers} layers, each:");
+            frame(&mut out, part);
+            frame(&mut out, rest[1]);
+            rest = &rest[2 * layers..];
+        } else {
+            frame(&mut out, part);
+            rest = &rest[1..];
+        }
+    }
+    let _ = writeln!(out, "  ▼\nlogits [1, {n_vocab}]");
+    out
+}
+
+/// How often the first two boxes of `parts` are repeated.
+fn repeats(parts: &[&[Record]]) -> usize {
+    let [first, second, ..] = parts else { return 1 };
+    parts.chunks_exact(2).take_while(|pair| pair[0] == *first && pair[1] == *second).count()
+}
+
+fn frame(out: &mut String, part: &[Record]) {
+    let Some(first) = part.first() else { return };
+    let _ = writeln!(out, "  ├─ {}", first.part);
+    for record in part {
+        let reads = operands(&record.reads);
+        let writes = operands(&record.writes);
+        let arrow = if reads.is_empty() { "" } else { " " };
+        let _ = writeln!(out, "  │    {:<26}{reads}{arrow}→ {writes}", record.kernel);
+    }
+    let _ = writeln!(out, "  │");
+}
+
+fn operands(all: &[Operand]) -> String {
+    let one = |o: &Operand| {
+        let dtype = if o.dtype == Dtype::F32 { String::new() } else { format!("{} ", o.dtype) };
+        format!("{} {dtype}{:?}", o.name, o.shape)
+    };
+    all.iter().map(one).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,71 @@
+//! What the command reports.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of the command.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The engine, the model, the device or the files.
+    #[error(transparent)]
+    Engine(#[from] thermite_engine::Error),
+    /// Standard output or standard error.
+    #[error("the output cannot be written: {0}")]
+    Output(#[from] io::Error),
+    /// JSON for standard output.
+    #[error("the output cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A file that the user named.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// A text file in another encoding.
+    #[error("{}: not UTF-8 from byte {offset} on", path.display())]
+    NotUtf8 {
+        /// The file, `-` for standard input.
+        path: PathBuf,
+        /// Where the first wrong byte is.
+        offset: usize,
+    },
+    /// No prompt anywhere.
+    #[error("no prompt: give it as an argument, with --file, or on standard input")]
+    NoPrompt,
+    /// A plot that could not be drawn.
+    #[error("{}: the plot cannot be written: {reason}", path.display())]
+    Plot {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A combination of options that makes no sense.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// Whether the reader of the output went away: `thermite … | head`.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        match self {
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Json(error) => error.io_error_kind() == Some(io::ErrorKind::BrokenPipe),
+            _ => false,
+        }
+    }
+}
+
+impl From<thermite_device::Error> for Error {
+    fn from(error: thermite_device::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl From<thermite_model::Error> for Error {
+    fn from(error: thermite_model::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
