@@ -61,25 +61,25 @@ kernel void flash_attention_forward(
             v_tile[i] = V[head + ulong(k0) * n + i];
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (r >= rows || first + r < k0) continue;         // every thread comes to the barriers above
-
-        const uint seen = min(keys, first + r - k0 + 1);   // k <= q
-        float top = largest;
-        for (uint j = 0; j < seen; ++j) {
-            float dot = 0.0f;
-            for (uint d = 0; d < n; ++d) dot = fma(q[d], k_tile[j * n + d], dot);
-            s[j] = dot * scale;
-            top = max(top, s[j]);
-        }
-        const float base = top == -INFINITY ? 0.0f : top;
-        const float shrink = exp(largest - base);
-        largest = top;
-        sum *= shrink;
-        for (uint d = 0; d < n; ++d) o[d] *= shrink;
-        for (uint j = 0; j < seen; ++j) {
-            const float p = exp(s[j] - base);
-            sum += p;
-            for (uint d = 0; d < n; ++d) o[d] = fma(p, v_tile[j * n + d], o[d]);
+        if (r < rows && first + r >= k0) {                 // the row sees some of these keys
+            const uint seen = min(keys, first + r - k0 + 1);   // k <= q
+            float top = largest;
+            for (uint j = 0; j < seen; ++j) {
+                float dot = 0.0f;
+                for (uint d = 0; d < n; ++d) dot = fma(q[d], k_tile[j * n + d], dot);
+                s[j] = dot * scale;
+                top = max(top, s[j]);
+            }
+            const float base = top == -INFINITY ? 0.0f : top;
+            const float shrink = exp(largest - base);
+            largest = top;
+            sum *= shrink;
+            for (uint d = 0; d < n; ++d) o[d] *= shrink;
+            for (uint j = 0; j < seen; ++j) {
+                const float p = exp(s[j] - base);
+                sum += p;
+                for (uint d = 0; d < n; ++d) o[d] = fma(p, v_tile[j * n + d], o[d]);
+            }
         }
     }
 
