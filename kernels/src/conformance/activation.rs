@@ -39,7 +39,7 @@ const SPECIAL: &[f64] = &[
 ];
 
 /// NaN at -inf, as the formula has it.
-fn gelu_of(x: f64) -> f64 {
+pub(super) fn gelu_of(x: f64) -> f64 {
     let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
     // 0.5 x (1 + tanh(inner)) without cancellation: x times the logistic function of 2 inner.
     x * sigmoid_of(2.0 * inner)
@@ -50,11 +50,11 @@ fn sigmoid_of(x: f64) -> f64 {
 }
 
 /// NaN at -inf, as the formula has it.
-fn silu_of(x: f64) -> f64 {
+pub(super) fn silu_of(x: f64) -> f64 {
     x * sigmoid_of(x)
 }
 
-fn relu_of(x: f64) -> f64 {
+pub(super) fn relu_of(x: f64) -> f64 {
     if x < 0.0 { 0.0 } else { x }
 }
 

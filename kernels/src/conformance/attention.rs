@@ -1,8 +1,8 @@
 //! Attention, softmax and rotary positions.
 
-use super::case::{Case, CaseOf, Tolerance, stored};
+use super::case::{Case, CaseOf, Tolerance, scalar_of, stored};
 use super::data::{Data, Generator};
-use crate::contract::{Limits, attention_tiles};
+use crate::contract::{Limits, Scalar, attention_tiles, head_size};
 use crate::syntax::Kernel;
 
 /// (heads, T, hs, most threads).
@@ -208,4 +208,30 @@ pub(super) fn flash(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
             .write("out", wanted, tolerance)
             .visit(visit);
     });
+}
+
+/// 16-bit tensors, a head size from the name; the probabilities are rounded to 16 bits too.
+pub(super) fn flash_simd(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    let Some(hs) = head_size(&kernel.name).map(|hs| hs as usize) else {
+        return;
+    };
+    let rounding = if scalar_of(kernel, "V") == Scalar::Bf16 { 1.0 / 256.0 } else { 1.0 / 2048.0 };
+    for (heads, t) in [(1, 1), (2, 5), (1, 64), (2, 65), (1, 130), (0, 5), (1, 0)] {
+        for (about, scale) in [("", 1.0), ("huge", 16.0), ("tiny", 1e-3)] {
+            let shape = [heads, t, hs];
+            let tensor = |name, seed| tensor(kernel, name, seed, shape, scale);
+            let (q, k, v) = (tensor("Q", 26), tensor("K", 27), tensor("V", 28));
+            let att = scores_of(&q.values(), &k.values(), shape);
+            let att: Vec<f64> = att.chunks(t.max(1)).flat_map(softmax_of).collect();
+            let wanted = mix_of(&att, &v.values(), shape);
+            let tolerance = Tolerance::of_scale(rounding, &wanted);
+            CaseOf::new(kernel, &[("heads", heads), ("T", t)])
+                .about(about)
+                .read("Q", q)
+                .read("K", k)
+                .read("V", v)
+                .write("out", wanted, tolerance)
+                .visit(visit);
+        }
+    }
 }

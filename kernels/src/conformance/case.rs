@@ -168,6 +168,12 @@ impl<'k> CaseOf<'k> {
         Self { kernel, dims: Dims::new(&dims), about: "", threads: 1024, given: Vec::new() }
     }
 
+    /// One more dimension.
+    pub(super) fn dim(mut self, name: &'static str, value: usize) -> Self {
+        self.dims = self.dims.with(name, value as u64);
+        self
+    }
+
     pub(super) fn about(mut self, about: &'static str) -> Self {
         self.about = about;
         self

@@ -7,6 +7,9 @@ mod activation;
 mod attention;
 mod case;
 mod data;
+mod decode;
+mod linear;
+mod paged_attention;
 mod paging;
 mod rows;
 mod sampling;
@@ -119,6 +122,20 @@ static FAMILIES: &[(&str, Family)] = &[
     ("attention_mix", attention::mix),
     ("rope_forward", attention::rope),
     ("flash_attention_forward", attention::flash),
+    ("flash_attention_simd", attention::flash_simd),
+    ("flash_attention_paged", paged_attention::flash),
+    ("attention_decode", paged_attention::decode),
+    ("attention_decode_split", paged_attention::split),
+    ("attention_decode_combine", paged_attention::combine),
+    ("bias_add", linear::bias_add),
+    ("linear_forward", linear::linear),
+    ("matvec", linear::matvec),
+    ("matmul_simd", linear::matmul),
+    ("decode_qkv", decode::qkv),
+    ("decode_swiglu", decode::swiglu),
+    ("decode_geglu", decode::geglu),
+    ("decode_up_gelu", decode::up_gelu),
+    ("decode_head", decode::head),
     ("argmax_sample", sampling::argmax),
     ("topk_mask", sampling::topk),
     ("softcap_logits", sampling::softcap),

@@ -93,7 +93,7 @@ pub(super) fn rope_rows(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
 }
 
 /// Where (block, head, offset, channel) lies in a cache [n_blocks, n_kv_head, block_size, hs].
-fn cache_at(slot: usize, head: usize, n_kv_head: usize, block_size: usize, hs: usize) -> usize {
+pub(super) fn cache_at(slot: usize, head: usize, n_kv_head: usize, block_size: usize, hs: usize) -> usize {
     ((slot / block_size * n_kv_head + head) * block_size + slot % block_size) * hs
 }
 

@@ -89,6 +89,15 @@ impl<'d> Reader<'d> {
 
     fn atom(&mut self) -> Result<u64, GeometryError> {
         let unreadable = GeometryError::Expression { text: self.text };
+        if self.take("max(") {
+            let first = self.sum()?;
+            let second = if self.take(",") { self.sum()? } else { return Err(unreadable) };
+            return if self.take(")") { Ok(first.max(second)) } else { Err(unreadable) };
+        }
+        if self.take("(") {
+            let inner = self.sum()?;
+            return if self.take(")") { Ok(inner) } else { Err(unreadable) };
+        }
         if self.take("ceil(") {
             let dividend = self.sum()?;
             if !self.take("/") {
@@ -128,6 +137,7 @@ mod tests {
     fn values() {
         assert_eq!(value("nh * hs + 2", &dims()), Ok(194));
         assert_eq!(value("ceil(T / 32)*2", &dims()), Ok(4));
+        assert_eq!(value("2 * (T + 1) * max(nh, 2)", &dims()), Ok(204));
         assert_eq!(value("hs % 7", &dims()), Ok(1));
         assert_eq!(holds("T + 1 <= hs", &dims()), Ok(true));
         assert_eq!(holds("hs % 4 == 0", &dims()), Ok(true));

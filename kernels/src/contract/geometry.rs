@@ -1,7 +1,7 @@
 //! From a contract, dimensions and a device's limits to a launch.
 
 use super::expression::{holds, value};
-use super::table::{Contract, Dispatch, contract_of, elements_a_thread};
+use super::table::{Contract, Dispatch, contract_of, elements_a_thread, head_size};
 use super::{Dims, GeometryError};
 
 /// Threads of a simdgroup, on every GPU this project runs on.
@@ -77,9 +77,13 @@ pub fn launch(kernel: &str, dims: &Dims, limits: &Limits) -> Result<Launch, Geom
     })
 }
 
-/// The dimensions and `v`, the elements a thread takes.
+/// The dimensions, and those that the instance's name says.
 pub(super) fn with_derived(kernel: &str, dims: &Dims) -> Dims {
-    dims.clone().with("v", elements_a_thread(kernel))
+    let dims = dims.clone().with("v", elements_a_thread(kernel));
+    match head_size(kernel).or_else(|| dims.get("hs").ok()) {
+        Some(hs) => dims.with("built_hs", hs).with("tile_keys", if hs < 128 { 64 } else { 32 }),
+        None => dims,
+    }
 }
 
 pub(super) fn check_conditions(kernel: &str, contract: &Contract, dims: &Dims) -> Result<(), GeometryError> {

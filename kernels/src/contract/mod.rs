@@ -14,6 +14,8 @@ mod tables;
 pub(crate) use check::bindable;
 pub use check::{BindingError, Bound, Scalar, check_binding, check_indices};
 pub use geometry::{Launch, Limits, attention_tiles, launch};
+#[cfg(feature = "conformance")]
+pub(crate) use table::head_size;
 pub use table::{Access, BufferRule, Contract, Dispatch, contract_of, contracts};
 
 /// Dimensions by name: `N`, `C`, `T`, `hs`, …; every integer constant of a kernel is one.

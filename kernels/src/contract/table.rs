@@ -2,11 +2,12 @@
 
 use super::tables;
 
-/// What a kernel wants. Sizes are text over its dimensions; `v` is the number of elements that a thread of a `_v4`
-/// instance takes, 1 for the others.
+/// What a kernel wants. Sizes are text over its dimensions, and over what an instance's name says: `v` is the number of
+/// elements that a thread of a `_v4` instance takes, 1 for the others; `built_hs` the head size of an `_hs64` instance, `hs` for the others,
+/// and `tile_keys` how many keys its tiles hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Contract {
-    /// Base name: the reference's, without `_f16`, `_bf16` or `_v4`.
+    /// Base name: the reference's, without `_f16`, `_v4` and the like.
     pub kernel: &'static str,
     /// Buffers in the order of their indices, constants left out.
     pub buffers: &'static [BufferRule],
@@ -72,7 +73,8 @@ pub enum Dispatch {
     },
 }
 
-const SUFFIXES: &[&str] = &["_v4", "_f16", "_bf16"];
+/// What an instance's name adds to its base name: types, elements a thread, norm, activation; and a head size.
+const SUFFIXES: &[&str] = &["_v4", "_f32", "_f16", "_bf16", "_rms", "_layer", "_gelu", "_silu", "_relu"];
 
 /// Every contract, by file and in the order of the reference.
 pub fn contracts() -> impl Iterator<Item = &'static Contract> {
@@ -86,13 +88,25 @@ pub fn contract_of(name: &str) -> Option<&'static Contract> {
         if let Some(found) = contracts().find(|c| c.kernel == base) {
             return Some(found);
         }
-        base = SUFFIXES.iter().find_map(|suffix| base.strip_suffix(suffix))?;
+        base = SUFFIXES
+            .iter()
+            .find_map(|suffix| base.strip_suffix(suffix))
+            .or_else(|| without_head_size(base))?;
     }
 }
 
 /// Elements that a thread of instance `name` takes.
 pub(super) fn elements_a_thread(name: &str) -> u64 {
     if name.ends_with("_v4") { 4 } else { 1 }
+}
+
+/// The head size that instance `name` is compiled for, if its name says one.
+pub(crate) fn head_size(name: &str) -> Option<u64> {
+    name.rsplit_once("_hs")?.1.parse().ok()
+}
+
+fn without_head_size(name: &str) -> Option<&str> {
+    head_size(name).and(name.rsplit_once("_hs")).map(|(base, _)| base)
 }
 
 const fn buffer(name: &'static str, access: Access, shape: &'static [&'static str]) -> BufferRule {

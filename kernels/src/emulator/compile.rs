@@ -100,6 +100,8 @@ pub struct Recipe {
     pub build: Build,
     /// Kernel files as (name, text).
     pub sources: Vec<(String, String)>,
+    /// The headers that they include, likewise.
+    pub headers: Vec<(String, String)>,
     /// Folder of compiled objects and libraries; grows by what is compiled, and may be deleted at any time.
     pub cache: PathBuf,
 }
@@ -107,10 +109,11 @@ pub struct Recipe {
 impl Recipe {
     /// The embedded kernels, kept in `$THERMITE_CACHE`, or `thermite` in the user's cache folder.
     pub fn embedded(build: Build) -> Self {
-        let owned = |s: sources::Source<'_>| (s.file.to_owned(), s.text.to_owned());
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
         Self {
             build,
-            sources: sources::sources().map(owned).collect(),
+            sources: sources::sources().map(|s| owned(&(s.file, s.text))).collect(),
+            headers: sources::headers().iter().map(owned).collect(),
             cache: default_cache().join("emulator"),
         }
     }
@@ -143,11 +146,10 @@ impl Recipe {
 
     /// Writes the headers into a folder named by their contents.
     fn write_headers(&self) -> Result<PathBuf, EmulatorError> {
-        let is_header = |file: &&(&str, &str)| file.0.ends_with(".h");
-        let cpu = sources::CPU_DIALECT.iter().filter(is_header);
-        let metal = METAL_INCLUDES.iter().map(|name| (*name, ""));
-        let headers: Vec<_> =
-            cpu.chain(sources::SHARED_DIALECT).chain(sources::headers()).copied().chain(metal).collect();
+        let cpu = sources::CPU_DIALECT.iter().filter(|(name, _)| name.ends_with(".h"));
+        let mut headers: Vec<(&str, &str)> = cpu.chain(sources::SHARED_DIALECT).copied().collect();
+        headers.extend(METAL_INCLUDES.iter().map(|name| (*name, "")));
+        headers.extend(self.headers.iter().map(|(name, text)| (name.as_str(), text.as_str())));
         let folder = self.cache.join(format!("include-{:016x}", hash(&headers)));
         for (name, text) in headers {
             let path = folder.join(name);

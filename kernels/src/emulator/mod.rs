@@ -13,10 +13,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::catalogue;
 use crate::contract::{Access, check_binding, check_indices, contract_of, launch};
 use crate::contract::{BindingError, Bound, Dims, GeometryError, Launch, Limits, Scalar};
-use crate::syntax::SyntaxError;
+use crate::syntax::{Kernel, SyntaxError, parse};
 
 pub use buffer::Buffer;
 pub use compile::{Build, Recipe};
@@ -28,6 +27,7 @@ use library::{Call, Library};
 pub struct Emulator {
     library: Arc<Library>,
     build: Build,
+    kernels: Arc<[Kernel]>,
 }
 
 /// One argument of a launch, in the order of the buffer indices.
@@ -138,8 +138,13 @@ impl Emulator {
     /// # Errors
     /// As [`Emulator::new`].
     pub fn from_recipe(recipe: &Recipe) -> Result<Self, EmulatorError> {
+        let mut kernels = Vec::new();
+        for (file, text) in &recipe.sources {
+            kernels.extend(parse(file, text)?);
+        }
         let path = recipe.compile()?;
-        Ok(Self { library: Arc::new(Library::load(&path, recipe.build)?), build: recipe.build })
+        let library = Arc::new(Library::load(&path, recipe.build)?);
+        Ok(Self { library, build: recipe.build, kernels: kernels.into() })
     }
 
     /// How the library was built.
@@ -149,7 +154,7 @@ impl Emulator {
 
     /// Whether the library has this kernel or instance.
     pub fn has(&self, kernel: &str) -> bool {
-        self.library.has(kernel)
+        self.kernels.iter().any(|k| k.name == kernel) && self.library.has(kernel)
     }
 
     /// A buffer of `length` zeros. Large buffers are reserved, not filled: only pages that are touched take memory.
@@ -206,8 +211,8 @@ impl Emulator {
         arguments: &[Argument<'_>],
     ) -> Result<(), EmulatorError> {
         let unknown = || EmulatorError::UnknownKernel { kernel: name.to_owned() };
-        let kernel = &catalogue::find(name)?.ok_or_else(unknown)?.kernel;
-        if !self.has(name) {
+        let kernel = self.kernels.iter().find(|k| k.name == name).ok_or_else(unknown)?;
+        if !self.library.has(name) {
             return Err(unknown());
         }
         let bound: Vec<_> = arguments.iter().map(Argument::bound).collect();

@@ -43,15 +43,101 @@ pub(super) static ATTENTION: &[Contract] = &[
 ];
 
 /// Br and Bc: `attention_tiles`.
-pub(super) static FLASH_ATTENTION: &[Contract] = &[Contract {
-    kernel: "flash_attention_forward",
-    buffers: &[
-        read("Q", &["heads", "T", "hs"]),
-        read("K", &["heads", "T", "hs"]),
-        read("V", &["heads", "T", "hs"]),
-        write("out", &["heads", "T", "hs"]),
-    ],
-    conditions: &["1 <= Br", "1 <= Bc"],
-    dispatch: Dispatch::Groups { grid: ["heads", "ceil(T / Br)", "1"], threads: "Br" },
-    threadgroup_memory: &["4 * Br * hs", "4 * Bc * hs", "4 * Bc * hs", "4 * Br * Bc", "4 * Br * hs"],
-}];
+pub(super) static FLASH_ATTENTION: &[Contract] = &[
+    Contract {
+        kernel: "flash_attention_forward",
+        buffers: &[
+            read("Q", &["heads", "T", "hs"]),
+            read("K", &["heads", "T", "hs"]),
+            read("V", &["heads", "T", "hs"]),
+            write("out", &["heads", "T", "hs"]),
+        ],
+        conditions: &["1 <= Br", "1 <= Bc"],
+        dispatch: Dispatch::Groups { grid: ["heads", "ceil(T / Br)", "1"], threads: "Br" },
+        threadgroup_memory: &["4 * Br * hs", "4 * Bc * hs", "4 * Bc * hs", "4 * Br * Bc", "4 * Br * hs"],
+    },
+    Contract {
+        kernel: "flash_attention_simd",
+        buffers: &[
+            read("Q", &["heads", "T", "built_hs"]),
+            read("K", &["heads", "T", "built_hs"]),
+            read("V", &["heads", "T", "built_hs"]),
+            write("out", &["heads", "T", "built_hs"]),
+        ],
+        conditions: &[],
+        dispatch: Dispatch::Groups { grid: ["heads", "ceil(T / 64)", "1"], threads: "128" },
+        threadgroup_memory: &[MATRIX_TILES],
+    },
+    Contract {
+        kernel: "flash_attention_paged",
+        buffers: &[
+            read("Q", &["N", "q_stride"]),
+            read("k_cache", CACHE),
+            read("v_cache", CACHE),
+            read("block_table", &["n_seqs", "max_blocks"]).below("n_blocks"),
+            read("lengths", &["n_seqs"]).below("max_blocks * block_size + 1"),
+            read("first_row", &["n_seqs + 1"]).below("N + 1"),
+            write("out", &["N", "nh", "built_hs"]),
+        ],
+        conditions: &[
+            "1 <= block_size",
+            "1 <= n_kv_head",
+            "nh % n_kv_head == 0",
+            "nh * built_hs <= q_stride",
+            "q_stride % 4 == 0",
+        ],
+        dispatch: Dispatch::Groups { grid: ["nh", "ceil(most_rows / 64)", "n_seqs"], threads: "128" },
+        threadgroup_memory: &[MATRIX_TILES],
+    },
+];
+
+/// 16-bit tiles of 64 query rows, then of 64 keys and values (32 from head size 128 on), rows padded by 8.
+const MATRIX_TILES: &str = "2 * max(64, 2 * tile_keys) * (built_hs + 8)";
+
+const CACHE: &[&str] = &["n_blocks", "n_kv_head", "block_size", "built_hs"];
+const PARTIAL: &[&str] = &["N", "nh", "parts", "hs"];
+const STATS: &[&str] = &["N", "nh", "parts", "2"];
+const FITTING_HEADS: &[&str] =
+    &["hs == built_hs", "1 <= block_size", "1 <= n_kv_head", "nh % n_kv_head == 0", "nh * hs <= q_stride"];
+/// A softmax of its own for every simdgroup: hs sums, the maximum and the weight.
+const SOFTMAX_A_SIMDGROUP: &str = "4 * ceil(threads / 32) * (hs + 2)";
+
+/// One new token for each of N sequences.
+pub(super) static DECODE_ATTENTION: &[Contract] = &[
+    Contract {
+        kernel: "attention_decode",
+        buffers: &[
+            read("Q", &["N", "q_stride"]),
+            read("k_cache", CACHE),
+            read("v_cache", CACHE),
+            read("block_table", &["N", "max_blocks"]).below("n_blocks"),
+            read("lengths", &["N"]).below("max_blocks * block_size + 1"),
+            write("out", &["N", "nh", "hs"]),
+        ],
+        conditions: FITTING_HEADS,
+        dispatch: Dispatch::Groups { grid: ["nh", "N", "1"], threads: "128" },
+        threadgroup_memory: &[SOFTMAX_A_SIMDGROUP],
+    },
+    Contract {
+        kernel: "attention_decode_split",
+        buffers: &[
+            read("Q", &["N", "q_stride"]),
+            read("k_cache", CACHE),
+            read("v_cache", CACHE),
+            read("block_table", &["N", "max_blocks"]).below("n_blocks"),
+            read("lengths", &["N"]).below("max_blocks * block_size + 1"),
+            write("partial", PARTIAL),
+            write("stats", STATS),
+        ],
+        conditions: FITTING_HEADS,
+        dispatch: Dispatch::Groups { grid: ["nh", "N", "parts"], threads: "128" },
+        threadgroup_memory: &[SOFTMAX_A_SIMDGROUP],
+    },
+    Contract {
+        kernel: "attention_decode_combine",
+        buffers: &[read("partial", PARTIAL), read("stats", STATS), write("out", &["N", "nh", "hs"])],
+        conditions: &[],
+        dispatch: Dispatch::Rows { grid: ["nh", "N", "1"], length: "hs" },
+        threadgroup_memory: &[],
+    },
+];

@@ -1,6 +1,7 @@
 //! The contracts, a file for each group of kernels.
 
 mod attention;
+mod linear;
 mod paging;
 mod rows;
 mod sampling;
@@ -15,6 +16,9 @@ pub(super) static ALL: &[&[Contract]] = &[
     rows::RESIDUAL,
     sampling::SAMPLING,
     attention::FLASH_ATTENTION,
+    linear::LINEAR,
+    linear::DECODE,
+    attention::DECODE_ATTENTION,
     paging::PAGING,
 ];
 
