@@ -10,6 +10,7 @@
 
 pub mod batch;
 pub mod boxes;
+pub mod conformance;
 pub mod cpu;
 mod device;
 mod error;
