@@ -12,9 +12,8 @@
 // step serves every token.
 //
 // Shapes    x [n, C], out [n, M], gamma, beta [C], bias [M] float; W [M, C] row-major float, half or bfloat.
-// Dispatch  threadgroups (rows of W / (4 * simdgroups a threadgroup) rounded up, n), threadgroup (128) or any multiple of
-//           32. threadgroup(0): one float a simdgroup. Every threadgroup finds its row's norm for itself: C floats
-//           against the 16 C weights and more that it reads anyway.
+// Dispatch  at each kernel; threadgroup (128) or any multiple of 32; threadgroup(0): one float a simdgroup. The norm is
+//           found anew wherever it is needed: its C floats are few beside the weights.
 // Assumes   x, gamma, beta and W begin at multiples of 16 bytes; C a multiple of 8 is the fast case. A result depends on
 //           its own row alone, whatever n is.
 #include <metal_stdlib>
@@ -24,13 +23,10 @@
 using namespace metal;
 
 // ---- Norm, QKV, rotation, cache write. W [(nh + 2 n_kv_head) * hs, C]: the rows of Q, of K, of V, head by head. A
-// simdgroup has two pairs of rows; a pair is what rotates together: channels i and i + hs/2 of one head (hs is even).
+// simdgroup has the pair of rows that rotates together: channels i and i + hs/2 of one head (hs is even).
 // x [n, C]; q_out [n, nh * hs]; V is the norm: RmsNormed (beta is not read) or LayerNormed. bias may be nil; freqs may be
 // nil: no rotation. A negative slot writes no cache.
-// Threadgroups ((nh + 2 n_kv_head) * hs / (4 * simdgroups a threadgroup) rounded up, n), threadgroup (128), or any multiple
-// of 32; threadgroup(0): one float a simdgroup.
-constant constexpr int PAIRS = 2;
-
+// Threadgroups ((nh + 2 n_kv_head) * hs / 2 / simdgroups a threadgroup, rounded up, n).
 template <typename E, typename KV, typename V>
 kernel void project_qkv(
     device const float* x          [[buffer(0)]],
@@ -62,47 +58,38 @@ kernel void project_qkv(
     V v;
     normalise(v, x + ulong(n) * C, gamma, beta, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
 
-    const int half_hs = hs / 2, pairs = (nh + 2 * n_kv_head) * half_hs, first = int(tg.x * nsg + sg) * PAIRS;
-    if (first >= pairs) return;                              // a whole simdgroup leaves, after the barriers
-    Rows<E, 2 * PAIRS> rows;
-    #pragma unroll
-    for (int p = 0; p < PAIRS; ++p) {
-        const int pair = min(first + p, pairs - 1), row = pair / half_hs * hs + pair % half_hs;
-        rows.row[2 * p] = W + ulong(row) * C;
-        rows.row[2 * p + 1] = W + ulong(row + half_hs) * C;
-    }
-    const Sums<2 * PAIRS> sums = dot_rows(rows, v, uint(C), lane);
+    const int half_hs = hs / 2, pair = int(tg.x * nsg + sg), head = pair / half_hs, i = pair % half_hs;
+    if (head >= nh + 2 * n_kv_head) return;                  // a whole simdgroup leaves, after the barriers
+    Rows<E, 2> rows;
+    rows.row[0] = W + ulong(head * hs + i) * C;
+    rows.row[1] = rows.row[0] + ulong(half_hs) * C;
+    const Sums<2> sums = dot_rows(rows, v, uint(C), lane);
     if (lane != 0) return;
 
-    #pragma unroll
-    for (int p = 0; p < PAIRS; ++p) {
-        if (first + p >= pairs) continue;
-        const int head = (first + p) / half_hs, i = (first + p) % half_hs;
-        float lo = sums.of[2 * p], hi = sums.of[2 * p + 1];
-        if (bias != nullptr) {
-            lo += bias[head * hs + i];
-            hi += bias[head * hs + i + half_hs];
-        }
-        if (freqs != nullptr && head < nh + n_kv_head) {
-            device const float* angle = freqs + ulong(positions[n]) * hs + 2 * i;
-            const float a = lo, b = hi;
-            lo = a * angle[0] - b * angle[1];
-            hi = a * angle[1] + b * angle[0];
-        }
-        if (head < nh) {
-            device float* to = q_out + (ulong(n) * nh + head) * hs + i;
-            to[0] = lo;
-            to[half_hs] = hi;
-            continue;
-        }
-        const int slot = slots[n];
-        if (slot < 0) continue;
-        const bool is_key = head < nh + n_kv_head;
-        const int kv_head = head - nh - (is_key ? 0 : n_kv_head);
-        device KV* to = (is_key ? k_cache : v_cache) + cache_row(slot / block_size, kv_head, slot % block_size, n_kv_head, block_size, hs) + i;
-        to[0] = KV(lo);
-        to[half_hs] = KV(hi);
+    float lo = sums.of[0], hi = sums.of[1];
+    if (bias != nullptr) {
+        lo += bias[head * hs + i];
+        hi += bias[head * hs + i + half_hs];
     }
+    if (freqs != nullptr && head < nh + n_kv_head) {
+        device const float* angle = freqs + ulong(positions[n]) * hs + 2 * i;
+        const float a = lo, b = hi;
+        lo = a * angle[0] - b * angle[1];
+        hi = a * angle[1] + b * angle[0];
+    }
+    if (head < nh) {
+        device float* to = q_out + (ulong(n) * nh + head) * hs + i;
+        to[0] = lo;
+        to[half_hs] = hi;
+        return;
+    }
+    const int slot = slots[n];
+    if (slot < 0) return;
+    const bool is_key = head < nh + n_kv_head;
+    const int kv_head = head - nh - (is_key ? 0 : n_kv_head);
+    device KV* to = (is_key ? k_cache : v_cache) + cache_row(slot / block_size, kv_head, slot % block_size, n_kv_head, block_size, hs) + i;
+    to[0] = KV(lo);
+    to[half_hs] = KV(hi);
 }
 template [[host_name("decode_qkv_rms_f32_f32")]]    kernel decltype(project_qkv<float, float, RmsNormed>)     project_qkv<float, float, RmsNormed>;
 template [[host_name("decode_qkv_rms_f32_f16")]]    kernel decltype(project_qkv<float, half, RmsNormed>)      project_qkv<float, half, RmsNormed>;
@@ -115,10 +102,8 @@ template [[host_name("decode_qkv_layer_f16_f16")]]  kernel decltype(project_qkv<
 template [[host_name("decode_qkv_layer_bf16_f16")]] kernel decltype(project_qkv<bfloat, half, LayerNormed>)   project_qkv<bfloat, half, LayerNormed>;
 template [[host_name("decode_qkv_layer_bf16_bf16")]] kernel decltype(project_qkv<bfloat, bfloat, LayerNormed>) project_qkv<bfloat, bfloat, LayerNormed>;
 
-// ---- Norm (RMS), gate and up: W_gate, W_up [M, C]; out [n, M]. A simdgroup has two rows of each.
-// Threadgroups (M / (2 * simdgroups a threadgroup) rounded up, n), threadgroup (128); threadgroup(0): one float a simdgroup.
-constant constexpr int GATED_ROWS = 2;
-
+// ---- Norm (RMS), gate and up: W_gate, W_up [M, C]; out [n, M]. A simdgroup has a row of each.
+// Threadgroups (M / simdgroups a threadgroup, rounded up, n).
 template <typename E, typename F>
 kernel void gate_up(
     device const float* x      [[buffer(0)]],
@@ -141,21 +126,13 @@ kernel void gate_up(
     RmsNormed v;
     normalise(v, x + ulong(n) * C, gamma, gamma, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
 
-    const int first = int(tg.x * nsg + sg) * GATED_ROWS;
-    if (first >= M) return;
-    Rows<E, 2 * GATED_ROWS> rows;
-    #pragma unroll
-    for (int r = 0; r < GATED_ROWS; ++r) {
-        const ulong row = ulong(min(first + r, M - 1)) * C;
-        rows.row[r] = W_gate + row;
-        rows.row[GATED_ROWS + r] = W_up + row;
-    }
-    const Sums<2 * GATED_ROWS> sums = dot_rows(rows, v, uint(C), lane);
-    if (lane != 0) return;
-    #pragma unroll
-    for (int r = 0; r < GATED_ROWS; ++r) {
-        if (first + r < M) out[ulong(n) * M + first + r] = F()(sums.of[r]) * sums.of[GATED_ROWS + r];
-    }
+    const int m = int(tg.x * nsg + sg);
+    if (m >= M) return;
+    Rows<E, 2> rows;
+    rows.row[0] = W_gate + ulong(m) * C;
+    rows.row[1] = W_up + ulong(m) * C;
+    const Sums<2> sums = dot_rows(rows, v, uint(C), lane);
+    if (lane == 0) out[ulong(n) * M + m] = F()(sums.of[0]) * sums.of[1];
 }
 template [[host_name("decode_swiglu_f32")]]  kernel decltype(gate_up<float, Silu>)  gate_up<float, Silu>;
 template [[host_name("decode_swiglu_f16")]]  kernel decltype(gate_up<half, Silu>)   gate_up<half, Silu>;
@@ -164,10 +141,8 @@ template [[host_name("decode_geglu_f32")]]   kernel decltype(gate_up<float, Gelu
 template [[host_name("decode_geglu_f16")]]   kernel decltype(gate_up<half, Gelu>)   gate_up<half, Gelu>;
 template [[host_name("decode_geglu_bf16")]]  kernel decltype(gate_up<bfloat, Gelu>) gate_up<bfloat, Gelu>;
 
-// ---- Norm and one projection: W [M, C]; bias [M], may be nil; out [n, M]. A simdgroup has four rows.
-// Threadgroups (M / (4 * simdgroups a threadgroup) rounded up, n), threadgroup (128); threadgroup(0): one float a simdgroup.
-constant constexpr int ROWS = 4;
-
+// ---- Norm and one projection: W [M, C]; bias [M], may be nil; out [n, M]. A simdgroup has a row.
+// Threadgroups (M / simdgroups a threadgroup, rounded up, n).
 template <typename E, typename F, typename V>
 kernel void project(
     device const float* x      [[buffer(0)]],
@@ -191,19 +166,12 @@ kernel void project(
     V v;
     normalise(v, x + ulong(n) * C, gamma, beta, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
 
-    const int first = int(tg.x * nsg + sg) * ROWS;
-    if (first >= M) return;
-    Rows<E, ROWS> rows;
-    #pragma unroll
-    for (int r = 0; r < ROWS; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * C;
-    const Sums<ROWS> sums = dot_rows(rows, v, uint(C), lane);
-    if (lane != 0) return;
-    #pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-        if (first + r >= M) continue;
-        const float b = bias != nullptr ? bias[first + r] : 0.0f;
-        out[ulong(n) * M + first + r] = F()(sums.of[r] + b);
-    }
+    const int m = int(tg.x * nsg + sg);
+    if (m >= M) return;
+    Rows<E, 1> rows;
+    rows.row[0] = W + ulong(m) * C;
+    const float sum = dot_rows(rows, v, uint(C), lane).of[0];
+    if (lane == 0) out[ulong(n) * M + m] = F()(bias != nullptr ? sum + bias[m] : sum);
 }
 template [[host_name("decode_up_gelu_f32")]]    kernel decltype(project<float, Gelu, LayerNormed>)  project<float, Gelu, LayerNormed>;
 template [[host_name("decode_up_gelu_f16")]]    kernel decltype(project<half, Gelu, LayerNormed>)   project<half, Gelu, LayerNormed>;

@@ -49,13 +49,12 @@ template [[host_name("linear_forward")]]      kernel decltype(linear<float>)  li
 template [[host_name("linear_forward_f16")]]  kernel decltype(linear<half>)   linear<half>;
 template [[host_name("linear_forward_bf16")]] kernel decltype(linear<bfloat>) linear<bfloat>;
 
-// ---- One row: bound by memory, W is read once. A simdgroup has four rows of W (matvec.h).
-// Threadgroups (M / (4 * simdgroups a threadgroup) rounded up, N), threadgroup any multiple of 32, say 128. N is for a
-// few rows; each is computed as if it were alone.
+// ---- One row: bound by memory, W is read once. A simdgroup has R rows of W (matvec.h): one, which has most loads under
+// way when M is small, or four (_rows4), which read x less often.
+// Threadgroups (M / (R * simdgroups a threadgroup) rounded up, N), threadgroup any multiple of 32, say 128. N is for a few
+// rows; each is computed as if it were alone.
 
-constant constexpr int MATVEC_ROWS = 4;
-
-template <typename E, typename F>
+template <typename E, typename F, int R>
 kernel void matvec(
     device const float* x        [[buffer(0)]],
     device const E*     W        [[buffer(1)]],
@@ -69,17 +68,17 @@ kernel void matvec(
     uint  sg   [[simdgroup_index_in_threadgroup]],
     uint  nsg  [[simdgroups_per_threadgroup]])
 {
-    const int first = int(tg.x * nsg + sg) * MATVEC_ROWS;
+    const int first = int(tg.x * nsg + sg) * R;
     if (first >= M) return;                                     // a whole simdgroup leaves
-    Rows<E, MATVEC_ROWS> rows;
+    Rows<E, R> rows;
     #pragma unroll
-    for (int r = 0; r < MATVEC_ROWS; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * K;   // past the end: not stored
+    for (int r = 0; r < R; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * K;   // past the end: not stored
     Plain v;
     v.x = x + ulong(tg.y) * K;
-    const Sums<MATVEC_ROWS> sums = dot_rows(rows, v, uint(K), lane);
+    const Sums<R> sums = dot_rows(rows, v, uint(K), lane);
     if (lane != 0) return;
     #pragma unroll
-    for (int r = 0; r < MATVEC_ROWS; ++r) {
+    for (int r = 0; r < R; ++r) {
         const int m = first + r;
         if (m >= M) continue;
         const ulong at = ulong(tg.y) * M + m;
@@ -90,18 +89,21 @@ kernel void matvec(
         out[at] = y;
     }
 }
-template [[host_name("matvec_f32")]]       kernel decltype(matvec<float, None>)  matvec<float, None>;
-template [[host_name("matvec_f32_gelu")]]  kernel decltype(matvec<float, Gelu>)  matvec<float, Gelu>;
-template [[host_name("matvec_f32_silu")]]  kernel decltype(matvec<float, Silu>)  matvec<float, Silu>;
-template [[host_name("matvec_f32_relu")]]  kernel decltype(matvec<float, Relu>)  matvec<float, Relu>;
-template [[host_name("matvec_f16")]]       kernel decltype(matvec<half, None>)   matvec<half, None>;
-template [[host_name("matvec_f16_gelu")]]  kernel decltype(matvec<half, Gelu>)   matvec<half, Gelu>;
-template [[host_name("matvec_f16_silu")]]  kernel decltype(matvec<half, Silu>)   matvec<half, Silu>;
-template [[host_name("matvec_f16_relu")]]  kernel decltype(matvec<half, Relu>)   matvec<half, Relu>;
-template [[host_name("matvec_bf16")]]      kernel decltype(matvec<bfloat, None>) matvec<bfloat, None>;
-template [[host_name("matvec_bf16_gelu")]] kernel decltype(matvec<bfloat, Gelu>) matvec<bfloat, Gelu>;
-template [[host_name("matvec_bf16_silu")]] kernel decltype(matvec<bfloat, Silu>) matvec<bfloat, Silu>;
-template [[host_name("matvec_bf16_relu")]] kernel decltype(matvec<bfloat, Relu>) matvec<bfloat, Relu>;
+template [[host_name("matvec_f32")]]        kernel decltype(matvec<float, None, 1>)  matvec<float, None, 1>;
+template [[host_name("matvec_f32_gelu")]]   kernel decltype(matvec<float, Gelu, 1>)  matvec<float, Gelu, 1>;
+template [[host_name("matvec_f32_silu")]]   kernel decltype(matvec<float, Silu, 1>)  matvec<float, Silu, 1>;
+template [[host_name("matvec_f32_relu")]]   kernel decltype(matvec<float, Relu, 1>)  matvec<float, Relu, 1>;
+template [[host_name("matvec_f32_rows4")]]  kernel decltype(matvec<float, None, 4>)  matvec<float, None, 4>;
+template [[host_name("matvec_f16")]]        kernel decltype(matvec<half, None, 1>)   matvec<half, None, 1>;
+template [[host_name("matvec_f16_gelu")]]   kernel decltype(matvec<half, Gelu, 1>)   matvec<half, Gelu, 1>;
+template [[host_name("matvec_f16_silu")]]   kernel decltype(matvec<half, Silu, 1>)   matvec<half, Silu, 1>;
+template [[host_name("matvec_f16_relu")]]   kernel decltype(matvec<half, Relu, 1>)   matvec<half, Relu, 1>;
+template [[host_name("matvec_f16_rows4")]]  kernel decltype(matvec<half, None, 4>)   matvec<half, None, 4>;
+template [[host_name("matvec_bf16")]]       kernel decltype(matvec<bfloat, None, 1>) matvec<bfloat, None, 1>;
+template [[host_name("matvec_bf16_gelu")]]  kernel decltype(matvec<bfloat, Gelu, 1>) matvec<bfloat, Gelu, 1>;
+template [[host_name("matvec_bf16_silu")]]  kernel decltype(matvec<bfloat, Silu, 1>) matvec<bfloat, Silu, 1>;
+template [[host_name("matvec_bf16_relu")]]  kernel decltype(matvec<bfloat, Relu, 1>) matvec<bfloat, Relu, 1>;
+template [[host_name("matvec_bf16_rows4")]] kernel decltype(matvec<bfloat, None, 4>) matvec<bfloat, None, 4>;
 
 // ---- Many rows, over simdgroup matrices: a threadgroup computes 64 x 64 outputs, each of its four simdgroups 32 x 32;
 // 32 elements of K at a time pass through threadgroup memory, the next tile on its way while one is multiplied.

@@ -8,38 +8,47 @@
 #include "storage.h"
 using namespace metal;
 
-// ---- vectors
+// ---- Vectors. at8 and at read elements; finish turns a sum over all of them into the dot product.
 
 struct Plain {
     device const float* x;
-    float at(uint k) const { return x[k]; }
-    Eight at8(uint k) const { return load8(x + k); }
+    float at(uint k) { return x[k]; }
+    Eight at8(uint k) { return load8(x + k); }
+    float finish(float sum, uint) { return sum; }
 };
 
-// x * rstd * gamma: rmsnorm_forward of layernorm.metal.
+// x * rstd * gamma, rstd = 1 / sqrt(mean(x^2) + eps): rmsnorm_forward of layernorm.metal. The squares are summed as the
+// elements pass by (each lane sees its share of them, once), and rstd multiplies the sums at the end.
 struct RmsNormed {
     device const float* x;
     device const float* gamma;
-    float rstd;
-    float at(uint k) const { return x[k] * rstd * gamma[k]; }
-    Eight at8(uint k) const {
+    float eps;
+    float squares;
+    float at(uint k) {
+        const float v = x[k];
+        squares = fma(v, v, squares);
+        return v * gamma[k];
+    }
+    Eight at8(uint k) {
         Eight v = load8(x + k);
         const Eight g = load8(gamma + k);
-        v.lo = v.lo * rstd * g.lo;
-        v.hi = v.hi * rstd * g.hi;
+        squares += dot8(v, v);
+        v.lo *= g.lo;
+        v.hi *= g.hi;
         return v;
     }
+    float finish(float sum, uint n) { return sum * rsqrt(simd_sum(squares) / float(n) + eps); }
 };
 
-// (x - mean) * rstd * gamma + beta: layernorm_forward.
+// (x - mean) * rstd * gamma + beta: layernorm_forward. Its statistics need passes of their own.
 struct LayerNormed {
     device const float* x;
     device const float* gamma;
     device const float* beta;
     float mean;
     float rstd;
-    float at(uint k) const { return fma((x[k] - mean) * rstd, gamma[k], beta[k]); }
-    Eight at8(uint k) const {
+    float at(uint k) { return fma((x[k] - mean) * rstd, gamma[k], beta[k]); }
+    Eight at8(uint k) {
         Eight v = load8(x + k);
         const Eight g = load8(gamma + k);
         const Eight b = load8(beta + k);
@@ -47,16 +56,16 @@ struct LayerNormed {
         v.hi = fma((v.hi - mean) * rstd, g.hi, b.hi);
         return v;
     }
+    float finish(float sum, uint) { return sum; }
 };
 
-// The statistics of a row of n floats: all threads of the threadgroup call; shared as in reduce.h.
-inline void normalise(thread RmsNormed& v, device const float* x, device const float* gamma, device const float*, uint n,
-                      float eps, threadgroup float* shared, uint tid, uint gsz, uint lane, uint sg, uint nsg) {
-    float squares = 0.0f;
-    for (uint c = tid; c < n; c += gsz) squares = fma(x[c], x[c], squares);
+// Makes ready to read a row of n floats through a norm. All threads of the threadgroup call; shared as in reduce.h.
+inline void normalise(thread RmsNormed& v, device const float* x, device const float* gamma, device const float*, uint,
+                      float eps, threadgroup float*, uint, uint, uint, uint, uint) {
     v.x = x;
     v.gamma = gamma;
-    v.rstd = rsqrt(threadgroup_sum(squares, shared, lane, sg, nsg) / float(n) + eps);
+    v.eps = eps;
+    v.squares = 0.0f;
 }
 
 inline void normalise(thread LayerNormed& v, device const float* x, device const float* gamma, device const float* beta, uint n,
@@ -83,13 +92,14 @@ struct Sums {
     float of[R];
 };
 
-// dot(rows.row[r], v) over n elements, for every r; the same in every lane.
+// dot(rows.row[r], v) over n elements, for every r; the same in every lane. v is fresh: one call, one vector.
 template <typename E, int R, typename V>
 inline Sums<R> dot_rows(Rows<E, R> rows, V v, uint n, uint lane) {
     Sums<R> sums;
     #pragma unroll
     for (int r = 0; r < R; ++r) sums.of[r] = 0.0f;
     const uint eights = n % 8 == 0 ? n : 0;   // else the rows are not aligned
+    #pragma unroll(4)                         // several loads under way
     for (uint k = lane * 8; k < eights; k += 32 * 8) {
         const Eight x = v.at8(k);
         #pragma unroll
@@ -101,6 +111,6 @@ inline Sums<R> dot_rows(Rows<E, R> rows, V v, uint n, uint lane) {
         for (int r = 0; r < R; ++r) sums.of[r] = fma(float(rows.row[r][k]), x, sums.of[r]);
     }
     #pragma unroll
-    for (int r = 0; r < R; ++r) sums.of[r] = simd_sum(sums.of[r]);
+    for (int r = 0; r < R; ++r) sums.of[r] = v.finish(simd_sum(sums.of[r]), n);
     return sums;
 }
