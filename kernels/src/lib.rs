@@ -6,6 +6,7 @@
 //! ([`wrap`]), runs them on the CPU ([`emulator`], feature `emulated`), and holds the cases that every
 //! device must pass ([`conformance`], feature `conformance`).
 
+pub mod address_spaces;
 pub mod catalogue;
 #[cfg(feature = "conformance")]
 pub mod conformance;

@@ -1,0 +1,142 @@
+//! Compiles every kernel file with NVRTC for one architecture; needs NVRTC's library and no GPU:
+//!
+//! ```text
+//! cargo run -p thermite-kernels --example nvrtc -- PATH/libnvrtc.so.13 [sm_90]
+//! ```
+#![allow(unsafe_code)] // NVRTC's C interface, loaded at run time.
+
+use std::env;
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::process::ExitCode;
+use std::ptr;
+use std::time::Instant;
+
+use libloading::{Library, Symbol};
+use thermite_kernels::sources::sources;
+use thermite_kernels::wrap::{CudaProgram, NVRTC_OPTIONS, cuda_entry, cuda_program};
+
+type Program = *mut c_void;
+type Create = unsafe extern "C" fn(
+    *mut Program,
+    *const c_char,
+    *const c_char,
+    c_int,
+    *const *const c_char,
+    *const *const c_char,
+) -> c_int;
+type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
+type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
+type Text = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let Some(path) = arguments.first() else {
+        eprintln!("usage: nvrtc PATH/libnvrtc.so.13 [ARCHITECTURE]");
+        return ExitCode::from(2);
+    };
+    let architecture = arguments.get(1).map_or("sm_90", String::as_str);
+    match compile_all(path, architecture) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            eprintln!("{failed} files fail");
+            ExitCode::FAILURE
+        }
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn compile_all(path: &str, architecture: &str) -> Result<usize, String> {
+    // SAFETY: NVRTC has no constructors that ask anything of the caller.
+    let library = unsafe { Library::new(path) }.map_err(|e| format!("{path}: {e}"))?;
+    let mut failed = 0;
+    for source in sources() {
+        let start = Instant::now();
+        let program = cuda_program(source).map_err(|e| e.to_string())?;
+        let result =
+            compile(&library, source.file, &program, architecture).and_then(|ptx| look_at(&ptx, &program));
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => println!(
+                "{}: {} kernels for {architecture}, {seconds:.1} s",
+                source.file,
+                program.kernels.len()
+            ),
+            Err(message) => {
+                failed += 1;
+                println!("{}: {message}", source.file);
+            }
+        }
+    }
+    Ok(failed)
+}
+
+/// Every kernel must be there, and none may have slipped into double precision.
+fn look_at(ptx: &str, program: &CudaProgram) -> Result<(), String> {
+    for kernel in &program.kernels {
+        let entry = format!(".entry {}(", cuda_entry(&kernel.name));
+        if !ptx.contains(&entry) {
+            return Err(format!("the compiled module lacks {}", kernel.name));
+        }
+    }
+    let double = ptx.lines().find(|line| line.contains(".f64"));
+    double.map_or(Ok(()), |line| Err(format!("arithmetic in double precision: {}", line.trim())))
+}
+
+/// The program's PTX, or the compiler's log.
+fn compile(
+    library: &Library,
+    file: &str,
+    program: &CudaProgram,
+    architecture: &str,
+) -> Result<String, String> {
+    let c_string = |text: &str| CString::new(text).map_err(|e| e.to_string());
+    let (source, name) = (c_string(&program.source)?, c_string(file)?);
+    let names: Vec<_> = program.headers.iter().map(|h| c_string(h.0)).collect::<Result<_, _>>()?;
+    let texts: Vec<_> = program.headers.iter().map(|h| c_string(h.1)).collect::<Result<_, _>>()?;
+    let architecture = format!("--gpu-architecture={architecture}");
+    let options = NVRTC_OPTIONS.iter().copied().chain([architecture.as_str()]);
+    let options: Vec<_> = options.map(c_string).collect::<Result<_, _>>()?;
+    let pointers = |strings: &[CString]| strings.iter().map(|s| s.as_ptr()).collect::<Vec<_>>();
+    let (name_pointers, text_pointers, option_pointers) =
+        (pointers(&names), pointers(&texts), pointers(&options));
+
+    let mut handle: Program = ptr::null_mut();
+    // SAFETY: the signatures are those of nvrtc.h, and every pointer outlives the calls.
+    let code = unsafe {
+        let create: Symbol<'_, Create> = library.get(b"nvrtcCreateProgram").map_err(|e| e.to_string())?;
+        let compile: Symbol<'_, Compile> = library.get(b"nvrtcCompileProgram").map_err(|e| e.to_string())?;
+        let count = program.headers.len() as c_int;
+        let created = create(
+            &mut handle,
+            source.as_ptr(),
+            name.as_ptr(),
+            count,
+            text_pointers.as_ptr(),
+            name_pointers.as_ptr(),
+        );
+        if created != 0 {
+            return Err(format!("nvrtcCreateProgram returns {created}"));
+        }
+        compile(handle, options.len() as c_int, option_pointers.as_ptr())
+    };
+    if code == 0 {
+        return text(library, handle, b"nvrtcGetPTXSize", b"nvrtcGetPTX");
+    }
+    Err(text(library, handle, b"nvrtcGetProgramLogSize", b"nvrtcGetProgramLog")?)
+}
+
+fn text(library: &Library, program: Program, size_name: &[u8], text_name: &[u8]) -> Result<String, String> {
+    let mut size = 0;
+    // SAFETY: as in `compile`; the buffer has the size that NVRTC asks for.
+    unsafe {
+        let get_size: Symbol<'_, Size> = library.get(size_name).map_err(|e| e.to_string())?;
+        let get_text: Symbol<'_, Text> = library.get(text_name).map_err(|e| e.to_string())?;
+        get_size(program, &mut size);
+        let mut buffer = vec![0u8; size];
+        get_text(program, buffer.as_mut_ptr().cast());
+        Ok(String::from_utf8_lossy(&buffer).trim_end_matches('\0').to_owned())
+    }
+}
