@@ -6,12 +6,13 @@
 //! on how its prompt was cut into chunks.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use half::f16;
 
 use super::pool::{Parts, Pool};
 use super::rows::{exponentials, softmax_body};
-use super::simd::{Isa, Simd, Stored, exp, simd_fn};
+use super::simd::{Isa, Simd, Stored, exp_of_negative, simd_fn};
 use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
 use crate::{AttentionKind, Dtype, KvShape};
 
@@ -45,18 +46,52 @@ impl Pages {
         (block * self.n_kv_head + head) * self.tiles + tile
     }
 
-    /// Where channel `d` of the key at `slot` (block * block_size + offset) lies.
-    pub(super) fn key_at(&self, slot: usize, head: usize, d: usize) -> usize {
-        let (block, offset) = (slot / (self.tiles * PANEL), slot % (self.tiles * PANEL));
-        let tile = self.number(block, head, offset / PANEL);
-        (tile * self.head_dim + d) * PANEL + offset % PANEL
+    /// The number of the tile that holds `slot` (block * block_size + offset) of `head`.
+    fn tile_of(&self, slot: usize, head: usize) -> usize {
+        let block_size = self.tiles * PANEL;
+        self.number(slot / block_size, head, slot % block_size / PANEL)
     }
 
-    /// Where channel `d` of the value at `slot` lies.
-    pub(super) fn value_at(&self, slot: usize, head: usize, d: usize) -> usize {
-        let (block, offset) = (slot / (self.tiles * PANEL), slot % (self.tiles * PANEL));
-        let tile = self.number(block, head, offset / PANEL);
-        tile * self.value_dim() * PANEL + (d / PANEL * PANEL + offset % PANEL) * PANEL + d % PANEL
+    /// The tile of keys that holds `slot`.
+    pub(super) fn key_tile(&self, slot: usize, head: usize) -> Range<usize> {
+        let len = self.head_dim * PANEL;
+        let start = self.tile_of(slot, head) * len;
+        start..start + len
+    }
+
+    /// The tile of values that holds `slot`.
+    pub(super) fn value_tile(&self, slot: usize, head: usize) -> Range<usize> {
+        let len = self.value_dim() * PANEL;
+        let start = self.tile_of(slot, head) * len;
+        start..start + len
+    }
+}
+
+/// Puts the key of `slot` in its tile: one lane, a channel a step.
+pub(super) fn store_key<T: Stored>(tile: &mut [T], slot: usize, key: &[f32]) {
+    let lane = tile.iter_mut().skip(slot % PANEL).step_by(PANEL);
+    lane.zip(key).for_each(|(to, x)| *to = T::from_f32(*x));
+}
+
+/// The key of `slot`, out of its tile.
+pub(super) fn load_key<T: Stored>(tile: &[T], slot: usize, key: &mut [f32]) {
+    let lane = tile.iter().skip(slot % PANEL).step_by(PANEL);
+    key.iter_mut().zip(lane).for_each(|(to, x)| *to = x.to_f32());
+}
+
+/// Puts the value of `slot` in its tile: sixteen channels side by side in each panel.
+pub(super) fn store_value<T: Stored>(tile: &mut [T], slot: usize, value: &[f32]) {
+    for (panel, channels) in tile.chunks_exact_mut(PANEL * PANEL).zip(value.chunks(PANEL)) {
+        let lanes = &mut panel[slot % PANEL * PANEL..];
+        lanes.iter_mut().zip(channels).for_each(|(to, x)| *to = T::from_f32(*x));
+    }
+}
+
+/// The value of `slot`, out of its tile.
+pub(super) fn load_value<T: Stored>(tile: &[T], slot: usize, value: &mut [f32]) {
+    for (panel, channels) in tile.chunks_exact(PANEL * PANEL).zip(value.chunks_mut(PANEL)) {
+        let lanes = &panel[slot % PANEL * PANEL..];
+        channels.iter_mut().zip(lanes).for_each(|(to, x)| *to = x.to_f32());
     }
 }
 
@@ -278,8 +313,11 @@ impl<T: Stored> Block<'_, T> {
                 row[seen..].fill(f32::NEG_INFINITY);
                 let (m, sum) = exponentials(s, row, top[r]);
                 // the first tile has nothing to correct
-                let keep =
-                    if top[r] == f32::NEG_INFINITY { 0.0 } else { s.lanes(exp(s, s.splat(top[r] - m)))[0] };
+                let keep = if top[r] == f32::NEG_INFINITY {
+                    0.0
+                } else {
+                    s.lanes(exp_of_negative(s, s.splat(top[r] - m)))[0]
+                };
                 (top[r], total[r]) = (m, total[r] * keep + sum);
                 scale(s, &mut sums[r * panels..][..panels], keep);
             }

@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::attention::{Attention, Pages, Rows, Strides};
+use super::attention::{Attention, Pages, Rows, Strides, load_key, load_value, store_key, store_value};
 use super::memory::Operands;
 use super::pool::Parts;
 use super::rows::NormArgs;
@@ -579,15 +579,13 @@ impl Cpu {
                 };
                 let key = &row[(n_head + head) * hs..][..hs];
                 let value = &row[(n_head + n_kv_head + head) * hs..][..hs];
-                for d in 0..hs {
-                    let (k, v) = (pages.key_at(slot, head, d), pages.value_at(slot, head, d));
-                    // SAFETY: a head's places in the cache are written by one task alone.
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        keys.get(k..k + 1)[0] = T::from_f32(key[d]);
-                        values.get(v..v + 1)[0] = T::from_f32(value[d]);
-                    }
-                }
+                // SAFETY: the tiles of one head are written by one task alone.
+                #[allow(unsafe_code)]
+                let (k, v) = unsafe {
+                    (keys.get(pages.key_tile(slot, head)), values.get(pages.value_tile(slot, head)))
+                };
+                store_key(k, slot, key);
+                store_value(v, slot, value);
             }
         };
         if n < WRITE_GRAIN {
@@ -620,14 +618,12 @@ impl Cpu {
         let (k, v) = (ops.f32_mut(k, "K", len)?, ops.f32_mut(v, "V", len)?);
         let (keys, values) = (cache.k.all::<T>(), cache.v.all::<T>());
         self.each_row(k, hs, |i, row| {
-            for (d, to) in row.iter_mut().enumerate() {
-                *to = keys[pages.key_at(slot(i % t), i / t / group, d)].to_f32();
-            }
+            let (slot, head) = (slot(i % t), i / t / group);
+            load_key(&keys[pages.key_tile(slot, head)], slot, row);
         });
         self.each_row(v, hs, |i, row| {
-            for (d, to) in row.iter_mut().enumerate() {
-                *to = values[pages.value_at(slot(i % t), i / t / group, d)].to_f32();
-            }
+            let (slot, head) = (slot(i % t), i / t / group);
+            load_value(&values[pages.value_tile(slot, head)], slot, row);
         });
         Ok(())
     }

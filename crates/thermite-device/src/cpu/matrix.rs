@@ -181,8 +181,11 @@ fn few_rows<S: Simd, T: Stored>(s: S, job: &Job<'_>) {
         let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
         let acc = &mut acc[..job.n * count];
         multiply(s, &rows[..job.n], &panels[..count], acc);
-        for (i, sums) in acc.iter().enumerate() {
-            job.finish(i / count, first + i % count, sums);
+        for p in 0..count {
+            let bias = job.bias(first + p);
+            for row in 0..job.n {
+                job.finish(s, row, first + p, &acc[row * count + p], &bias);
+            }
         }
     }
 }
@@ -216,29 +219,41 @@ fn many_rows<S: Simd, T: Stored>(s: S, job: &Job<'_>) {
                 multiply(s, &rows[..count], &[&wide[..len]], acc);
             }
         }
+        let bias = job.bias(panel);
         for (row, sums) in sums.iter().enumerate() {
-            job.finish(row, panel, sums);
+            job.finish(s, row, panel, sums, &bias);
         }
     }
     SCRATCH.set((wide, sums));
 }
 
 impl Job<'_> {
+    /// The bias of one panel's outputs.
+    fn bias(&self, panel: usize) -> Panel {
+        let mut bias = Panel::default();
+        if let Some(all) = self.bias {
+            let from = all[panel * PANEL..].iter();
+            bias.as_flattened_mut().iter_mut().zip(from).for_each(|(to, b)| *to = *b);
+        }
+        bias
+    }
+
     /// Adds the bias to the sums of one panel for one row, and puts them where they belong.
     #[inline(always)]
-    fn finish(&self, row: usize, panel: usize, sums: &Panel) {
+    fn finish<S: Simd>(&self, s: S, row: usize, panel: usize, sums: &Panel, bias: &Panel) {
         let width = self.weight.rows;
-        let outputs = panel * PANEL..((panel + 1) * PANEL).min(width);
-        let sums: &[f32] = bytemuck::cast_slice(sums);
+        let len = PANEL.min(width - panel * PANEL);
+        let start = row * width + panel * PANEL;
         // SAFETY: a panel belongs to one thread alone.
         #[allow(unsafe_code)]
-        let out = unsafe { self.out.get(row * width + outputs.start..row * width + outputs.end) };
-        match self.bias {
-            Some(bias) => {
-                let sums = sums.iter().zip(&bias[outputs]);
-                out.iter_mut().zip(sums).for_each(|(o, (s, b))| *o = s + b);
-            }
-            None => out.copy_from_slice(&sums[..out.len()]),
+        let out = unsafe { self.out.get(start..start + len) };
+        let mut done = Panel::default();
+        for half in 0..2 {
+            s.store(s.add(s.load(&sums[half]), s.load(&bias[half])), &mut done[half]);
+        }
+        match out.as_chunks_mut::<PANEL>() {
+            ([whole], _) => whole.copy_from_slice(done.as_flattened()),
+            (_, part) => part.copy_from_slice(&done.as_flattened()[..len]),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Rows of floats: sums, norms, softmax. Every reduction has one order, whatever the instruction set does with it.
 
-use super::simd::{Chunk, LANES, Simd, exp, simd_fn};
+use super::simd::{Chunk, LANES, Simd, exp_of_negative, simd_fn};
 
 /// Eight values from `tail`, which has fewer, and `fill`.
 #[inline(always)]
@@ -183,7 +183,7 @@ pub(super) fn exponentials<S: Simd>(s: S, x: &mut [f32], floor: f32) -> (f32, f3
         s,
         x,
         #[inline(always)]
-        |v| exp(s, s.sub(v, shift)),
+        |v| exp_of_negative(s, s.sub(v, shift)),
     );
     let sum = s.sum(fold(
         s,

@@ -2,7 +2,9 @@
 //!
 //! Keys and values are first laid in the tiles of the paged cache, one block a head; then the same code serves.
 
-use super::attention::{Attention, Pages, Rows, Strides};
+use std::ops::Range;
+
+use super::attention::{Attention, Pages, Rows, Strides, store_key, store_value};
 use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::simd::{Isa, Simd, simd_fn};
@@ -27,31 +29,30 @@ impl Square {
         Pages { n_kv_head: self.bh, head_dim: self.hs, tiles: self.t.div_ceil(PANEL) }
     }
 
-    /// `x` in the tiles of a cache; `at` is [`Pages::key_at`] or [`Pages::value_at`].
+    /// `x` in tiles of `width` channels, as a cache holds it.
     fn tiled(
         self,
         x: &[f32],
         width: usize,
-        at: impl Fn(&Pages, usize, usize, usize) -> usize,
+        tile: impl Fn(&Pages, usize, usize) -> Range<usize>,
+        store: impl Fn(&mut [f32], usize, &[f32]),
     ) -> Result<CpuBuffer> {
         let pages = self.pages();
         let mut tiles = CpuBuffer::new(Dtype::F32, self.bh * pages.tiles * PANEL * width)?;
         let out = tiles.all_mut::<f32>();
         for (row, values) in x.chunks_exact(self.hs).enumerate() {
             let (head, token) = (row / self.t, row % self.t);
-            for (d, value) in values.iter().enumerate() {
-                out[at(&pages, token, head, d)] = *value;
-            }
+            store(&mut out[tile(&pages, token, head)], token, values);
         }
         Ok(tiles)
     }
 
     fn keys(self, k: &[f32]) -> Result<CpuBuffer> {
-        self.tiled(k, self.hs, Pages::key_at)
+        self.tiled(k, self.hs, Pages::key_tile, store_key)
     }
 
     fn values(self, v: &[f32]) -> Result<CpuBuffer> {
-        self.tiled(v, self.pages().value_dim(), Pages::value_at)
+        self.tiled(v, self.pages().value_dim(), Pages::value_tile, store_value)
     }
 
     pub(super) fn flash(self, isa: Isa, pool: &Pool, [q, k, v]: [&[f32]; 3], out: &mut [f32]) -> Result<()> {

@@ -2,18 +2,14 @@
 
 use super::Simd;
 
-/// `e^x`, within 2 units in the last place; 0 below -104, infinity above 89, NaN stays NaN.
-///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, `ln 2` split in two so that `r` is exact, and `e^r` by its Taylor
-/// polynomial of degree 7 (its error there is below 2^-26). `2^n` is applied in two halves, so that results pass
-/// through the subnormals as they should.
+const LN2_HIGH: f32 = 0.693_359_4;
+const LN2_LOW: f32 = -2.121_944_4e-4;
+/// Taylor's polynomial of `e^r`, highest first; its error over `|r| <= ln 2 / 2` is below 2^-26.
+const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
+
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`: `n` and `e^r`. `ln 2` is split in two so that `r` is exact.
 #[inline(always)]
-pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
-    const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
-    // the bound comes first: `min` and `max` give their second operand for NaN
-    let x = s.min(s.splat(89.0), s.max(s.splat(-104.0), x));
+fn reduced<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-LN2_HIGH), x);
     let r = s.fma(n, s.splat(-LN2_LOW), r);
@@ -21,8 +17,24 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     for c in &TAYLOR[1..] {
         p = s.fma(p, r, s.splat(*c));
     }
+    (n, p)
+}
+
+/// `e^x`, within 2 units in the last place; 0 below -104, infinity above 89, NaN stays NaN. `2^n` is applied in two
+/// halves, so that results pass through the subnormals as they should.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
+    // the bound comes first: `min` and `max` give their second operand for NaN
+    let (n, p) = reduced(s, s.min(s.splat(89.0), s.max(s.splat(-104.0), x)));
     let half = s.round(s.mul(n, s.splat(0.5)));
     s.mul(s.mul(p, s.exp2i(half)), s.exp2i(s.sub(n, half)))
+}
+
+/// `e^x` for `x <= 0`, as [`exp`] but 0 below -87: a softmax has no use for less than 2^-125 of its largest weight.
+#[inline(always)]
+pub(crate) fn exp_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
+    let (n, p) = reduced(s, s.max(s.splat(-87.0), x));
+    s.if_less(x, s.splat(-87.0), s.splat(0.0), s.mul(p, s.exp2i(n)))
 }
 
 /// `tanh x`: `1 - 2 / (e^2|x| + 1)` with the sign of `x`; below 0.25 its series, where the difference would lose
@@ -48,12 +60,18 @@ mod tests {
     use super::*;
 
     simd_fn! { fn exp8(x: [f32; 8]) -> [f32; 8] = |s, x| lanewise(s, x, false); }
+    simd_fn! { fn negative8(x: [f32; 8]) -> [f32; 8] = negative; }
     simd_fn! { fn tanh8(x: [f32; 8]) -> [f32; 8] = |s, x| lanewise(s, x, true); }
 
     #[inline(always)]
     fn lanewise<S: Simd>(s: S, x: [f32; 8], tangent: bool) -> [f32; 8] {
         let v = s.load(&x);
         s.lanes(if tangent { tanh(s, v) } else { exp(s, v) })
+    }
+
+    #[inline(always)]
+    fn negative<S: Simd>(s: S, x: [f32; 8]) -> [f32; 8] {
+        s.lanes(exp_of_negative(s, s.load(&x)))
     }
 
     fn sweep(low: f32, high: f32) -> impl Iterator<Item = f32> {
@@ -74,6 +92,19 @@ mod tests {
             assert_eq!([a, b, d, e, f, h], [0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY, 1.0]);
             assert!((f64::from(c) / (-95.0f64).exp() - 1.0).abs() < 1e-3, "subnormal {c}");
             assert!(g.is_nan());
+        }
+    }
+
+    #[test]
+    fn exp_of_negative_is_exp() {
+        for isa in Isa::available() {
+            for x in sweep(-86.9, 0.0) {
+                assert_eq!(negative8(isa, [x; 8]), exp8(isa, [x; 8]), "{isa:?} {x}");
+            }
+            let [a, b, c, d, ..] =
+                negative8(isa, [f32::NEG_INFINITY, -87.1, -1e30, f32::NAN, 0.0, 0.0, 0.0, 0.0]);
+            assert_eq!([a, b, c], [0.0; 3]);
+            assert!(d.is_nan());
         }
     }
 

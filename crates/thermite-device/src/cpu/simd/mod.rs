@@ -9,7 +9,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 use half::{bf16, f16};
-pub(crate) use math::{exp, tanh};
+pub(crate) use math::{exp, exp_of_negative, tanh};
 pub(crate) use portable::Portable;
 
 /// Lanes of a vector.
