@@ -41,14 +41,60 @@ impl Default for EngineOptions {
     }
 }
 
+impl EngineOptions {
+    /// Rows of the largest batch: no chunk of a prompt is longer than the context.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.context.map_or(self.chunk, |context| self.chunk.min(context.max(1)))
+    }
+
+    /// Tokens of the context that these options ask of a model.
+    ///
+    /// # Errors
+    /// [`Error::Context`] for one that the model does not have.
+    pub fn context_of(&self, config: &Config) -> Result<usize> {
+        let n_ctx = config.n_ctx;
+        match self.context.unwrap_or(n_ctx) {
+            asked if asked == 0 || asked > n_ctx => Err(Error::Context { asked, n_ctx }),
+            context => Ok(context),
+        }
+    }
+}
+
+/// The tokenizer of a model's files, and what they say of the tokens that begin and end a text.
+///
+/// # Errors
+/// Files that are missing or of another form.
+pub fn load_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+    let special = SpecialTokens::from_configs(
+        &files.config_json,
+        files.tokenizer_config_json.as_deref(),
+        files.generation_config_json.as_deref(),
+    )?;
+    Ok(Tokenizer::from_bytes(files.tokenizer_json()?, &special)?)
+}
+
 /// A sequence in the cache.
 #[derive(Debug, Default)]
 pub struct Sequence {
-    /// Its tokens. All but the last chosen one are in the cache.
-    pub tokens: Vec<u32>,
-    /// How many of them are in the cache.
+    /// Its tokens, prompt and answers alike.
+    tokens: Vec<u32>,
+    /// How many of them are in the cache: a token that was just chosen is not, until the next step runs it.
     cached: usize,
     blocks: Vec<i32>,
+}
+
+impl Sequence {
+    /// Its tokens, prompt and answers alike.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Adds a chosen token, to be run by the next [`Engine::extend`].
+    pub(crate) fn push(&mut self, token: u32) {
+        self.tokens.push(token);
+    }
 }
 
 /// A model with its tokenizer, cache and sampler.
@@ -69,23 +115,14 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// Those of the files, the model and the device; a context that the model does not have.
     pub fn load(files: &ModelFiles, device: D, options: &EngineOptions) -> Result<Self> {
-        let special = SpecialTokens::from_configs(
-            &files.config_json,
-            files.tokenizer_config_json.as_deref(),
-            files.generation_config_json.as_deref(),
-        )?;
-        let tokenizer = Tokenizer::from_bytes(files.tokenizer_json()?, &special)?;
+        let tokenizer = load_tokenizer(files)?;
         let model_options = Options {
             attention: options.attention,
-            max_rows: options.chunk,
+            max_rows: options.rows(),
             max_outputs: options.max_outputs,
         };
         let model = Model::load(files, device, model_options)?;
-        let n_ctx = model.config().n_ctx;
-        let context = options.context.unwrap_or(n_ctx);
-        if context == 0 || context > n_ctx {
-            return Err(Error::Context { asked: context, n_ctx });
-        }
+        let context = options.context_of(model.config())?;
         let blocks = context.div_ceil(BLOCK_SIZE);
         let (device, config) = (model.device(), model.config());
         let cache = KvCache::new(device, config, blocks, BLOCK_SIZE, options.kv_dtype)?;
@@ -119,7 +156,18 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// The tokenizer's, or an id that the model does not have.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let ids = self.tokenizer.encode(text, true, true)?;
+        self.known(self.tokenizer.encode(text, true, true)?)
+    }
+
+    /// As [`Engine::encode`], for a text that stands behind another: what begins a text is not added.
+    ///
+    /// # Errors
+    /// As [`Engine::encode`].
+    pub fn encode_more(&self, text: &str) -> Result<Vec<u32>> {
+        self.known(self.tokenizer.encode(text, false, true)?)
+    }
+
+    fn known(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
         let n_vocab = self.config().n_vocab;
         match ids.iter().find(|&&id| id as usize >= n_vocab) {
             None => Ok(ids),
@@ -131,19 +179,20 @@ impl<D: Device> Engine<D> {
     }
 
     /// Adds `tokens` to a sequence and runs all of it that is not yet in the cache, in chunks. Afterwards the logits
-    /// of its last token are there to sample from.
+    /// of its last token are there to sample from; a sequence without news has its last token run again for that.
     ///
     /// # Errors
-    /// Nothing to run; more tokens than the context holds; those of the model. The sequence is then as it was.
+    /// An empty sequence; more tokens than the context holds; those of the model. The sequence is then as it was.
     pub fn extend(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<()> {
         let (before, total) = (sequence.tokens.len(), sequence.tokens.len() + tokens.len());
-        if total == sequence.cached {
+        if total == 0 {
             return Err(Error::EmptyPrompt);
         }
         if total > self.context {
             return Err(Error::PromptTooLong { tokens: total, context: self.context });
         }
         self.pool.grow(&mut sequence.blocks, total)?;
+        sequence.cached = sequence.cached.min(total - 1);
         sequence.tokens.extend_from_slice(tokens);
         let done = self.run(sequence);
         if done.is_err() {
@@ -182,7 +231,7 @@ impl<D: Device> Engine<D> {
         self.sampler.sample(device, logits, 0, params, &sequence.tokens, generator)
     }
 
-    /// Gives a sequence's blocks back beyond its first `tokens` tokens.
+    /// Forgets all of a sequence but its first `tokens` tokens, and gives back the blocks beyond them.
     pub fn truncate(&mut self, sequence: &mut Sequence, tokens: usize) {
         sequence.tokens.truncate(tokens);
         sequence.cached = sequence.cached.min(tokens);

@@ -44,6 +44,14 @@ pub enum Error {
         /// Positions of the model.
         n_ctx: usize,
     },
+    /// A window of an evaluation that the context does not hold.
+    #[error("a window of {window} tokens was asked for; the context holds 1 to {context}")]
+    Window {
+        /// What was asked for.
+        window: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
     /// No free block of the KV cache.
     #[error(
         "the KV cache is full: {need} blocks of {block_size} tokens are needed, {free} of {total} are free"

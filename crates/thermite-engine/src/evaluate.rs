@@ -42,7 +42,7 @@ impl<D: Device> Engine<D> {
         mut progress: impl FnMut(usize),
     ) -> Result<Evaluation> {
         if window == 0 || window > self.context() {
-            return Err(Error::Context { asked: window, n_ctx: self.context() });
+            return Err(Error::Window { window, context: self.context() });
         }
         let windows = windows_of(tokens.len(), window);
         if windows == 0 {

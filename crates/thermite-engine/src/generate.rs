@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use thermite_device::Device;
 
+use crate::Result;
 use crate::detokenizer::Detokenizer;
 use crate::engine::{Engine, Sequence};
 use crate::sampling::{Generator, SamplingParams};
 use crate::stop::StopMatcher;
-use crate::{Error, Result};
 
 /// What to generate.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,18 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Goes on past the model's own end of text.
     pub ignore_eos: bool,
+}
+
+impl GenerateParams {
+    /// Checks every parameter.
+    ///
+    /// # Errors
+    /// The first that is outside its range; an empty stop string.
+    pub fn validate(&self) -> Result<()> {
+        self.sampling.validate()?;
+        StopMatcher::new(&self.stop)?;
+        Ok(())
+    }
 }
 
 /// Why a text ended.
@@ -101,10 +113,12 @@ impl<D: Device> Engine<D> {
         generation
     }
 
-    /// As [`Engine::generate`], after what `sequence` already holds. The chosen tokens become part of it.
+    /// As [`Engine::generate`], after what `sequence` already holds, of which nothing is computed again. Prompt and
+    /// chosen tokens, all of [`Generation::token_ids`], become part of it. Without a prompt the sequence goes on as
+    /// it stands.
     ///
     /// # Errors
-    /// As [`Engine::generate`].
+    /// As [`Engine::generate`], the lengths being those of the whole sequence, which is then as it was.
     pub fn continue_sequence(
         &mut self,
         sequence: &mut Sequence,
@@ -118,13 +132,10 @@ impl<D: Device> Engine<D> {
             stops: StopMatcher::new(&params.stop)?,
             text: String::new(),
         };
-        if prompt.is_empty() {
-            return Err(Error::EmptyPrompt);
-        }
         let begin = Instant::now();
         self.extend(sequence, prompt)?;
         let prefilled = begin.elapsed();
-        let room = self.context() - sequence.tokens.len();
+        let room = self.context() - sequence.tokens().len();
         let limit = params.max_tokens.unwrap_or(usize::MAX).min(room);
 
         let mut generator = Generator::new(params.sampling.seed_or_random());
@@ -134,11 +145,12 @@ impl<D: Device> Engine<D> {
             if token_ids.len() == limit {
                 break FinishReason::Length;
             }
-            if let Some(&last) = token_ids.last() {
-                self.extend(sequence, &[last])?;
+            if !token_ids.is_empty() {
+                self.extend(sequence, &[])?;
             }
             let token = self.sample(sequence, &params.sampling, &mut generator)?;
             token_ids.push(token);
+            sequence.push(token);
             if token_ids.len() == 1 {
                 first = begin.elapsed();
             }

@@ -1,6 +1,5 @@
 //! Text to token ids and back: the `tokenizer.json` of a model.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use tokenizers::{AddedToken, ModelWrapper};
 
 use crate::decoder::Decoder;
 use crate::detokenizer::Detokenizer;
+use crate::quiet::catch_quietly;
 use crate::special_tokens::SpecialTokens;
 
 /// What is wrong with a tokenizer, or with what it was asked.
@@ -104,8 +104,8 @@ impl Tokenizer {
     pub fn from_bytes(json: &[u8], special: &SpecialTokens) -> Result<Self, TokenizerError> {
         let file: TokenizerFile<'_> = parse("the file", json)?;
         // The tokenizers crate panics on some parts of a wrong form.
-        catch_unwind(AssertUnwindSafe(|| Self::from_file(file, special)))
-            .unwrap_or_else(|_| Err(TokenizerError::Invalid { reason: "a part of a wrong form".to_owned() }))
+        catch_quietly(|| Self::from_file(file, special))
+            .unwrap_or_else(|| Err(TokenizerError::Invalid { reason: "a part of a wrong form".to_owned() }))
     }
 
     fn from_file(file: TokenizerFile<'_>, special: &SpecialTokens) -> Result<Self, TokenizerError> {

@@ -12,6 +12,12 @@ pub(crate) enum Error {
     /// Standard output or standard error.
     #[error("the output cannot be written: {0}")]
     Output(#[from] io::Error),
+    /// The terminal that a chat reads from.
+    #[error("the terminal cannot be read: {0}")]
+    Terminal(#[from] rustyline::error::ReadlineError),
+    /// Ctrl-C cannot be taken over.
+    #[error("no handler for Ctrl-C: {0}")]
+    Interrupt(#[from] ctrlc::Error),
     /// JSON for standard output.
     #[error("the output cannot be written: {0}")]
     Json(#[from] serde_json::Error),

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         // whoever read the output has had enough
         Err(error) if error.is_closed_output() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            output::complain(&error);
             ExitCode::FAILURE
         }
     }
@@ -28,8 +28,12 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Generate(args) => commands::generate::run(&args),
+        Command::Chat(args) => commands::chat::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
+        Command::Tokenize(args) => commands::tokenize::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
         Command::Flow(args) => commands::flow::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Completions(args) => commands::completions::run(&args),
     }
 }

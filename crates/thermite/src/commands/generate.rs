@@ -1,6 +1,5 @@
 //! `thermite generate`.
 
-use std::io::{self, Write};
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -10,7 +9,7 @@ use thermite_engine::{Engine, FinishReason, Generation, Timings, open_model};
 use crate::cli::GenerateArgs;
 use crate::error::Error;
 use crate::open::on_device;
-use crate::output::{given_text, print_json};
+use crate::output::{Stream, given_text, note, print_json};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -28,10 +27,11 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Error> {
 }
 
 fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(), Error> {
+    let params = args.sampling.params();
+    params.validate()?;
     let files = open_model(&args.model.model)?;
     let mut engine = Engine::load(&files, device, &args.model.run.options())?;
     let ids = engine.encode(prompt)?;
-    let params = args.sampling.params();
     if args.json {
         let done = engine.generate(&ids, &params, |_| ControlFlow::Continue(()))?;
         return print_json(&Report {
@@ -55,43 +55,27 @@ fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(
     }
     let _ = stream.write("\n");
     stream.finish()?;
-    eprintln!("{}", closing_line(&done));
+    note(&closing_line(&done, ids.len() + done.token_ids.len(), engine.context()));
     Ok(())
 }
 
-/// Standard output, piece by piece; an error ends the text and is kept.
-pub(crate) struct Stream {
-    out: io::Stdout,
-    result: io::Result<()>,
-}
-
-impl Stream {
-    pub(crate) fn new() -> Self {
-        Self { out: io::stdout(), result: Ok(()) }
-    }
-
-    pub(crate) fn write(&mut self, piece: &str) -> ControlFlow<()> {
-        if self.result.is_ok() {
-            let mut out = self.out.lock();
-            self.result = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
-        }
-        if self.result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    pub(crate) fn finish(self) -> Result<(), Error> {
-        Ok(self.result?)
-    }
-}
-
-/// What was done, and how fast.
-pub(crate) fn closing_line(done: &Generation) -> String {
+/// What was done, and how fast; `tokens` of the `context` are taken now.
+pub(crate) fn closing_line(done: &Generation, tokens: usize, context: usize) -> String {
     let t = &done.timings;
-    format!(
-        "[{} prompt tokens, prefill {:.0} tok/s | {} tokens, decode {:.0} tok/s | first token after {:.1} ms]",
-        t.prompt_tokens,
-        t.prefill_rate(),
-        t.generated_tokens,
-        t.decode_rate(),
-        t.first_token_seconds * 1e3,
-    )
+    let mut parts = vec![format!("{} prompt tokens", t.prompt_tokens)];
+    if t.prompt_tokens > 0 {
+        parts[0] += &format!(", prefill {:.0} tok/s", t.prefill_rate());
+    }
+    let mut written = format!("{} tokens", t.generated_tokens);
+    if t.generated_tokens > 1 {
+        written += &format!(", decode {:.0} tok/s", t.decode_rate());
+    }
+    parts.push(written);
+    if t.generated_tokens > 0 {
+        parts.push(format!("first token after {:.1} ms", t.first_token_seconds * 1e3));
+    }
+    if tokens >= context {
+        parts.push(format!("context of {context} full"));
+    }
+    format!("[{}]", parts.join(" | "))
 }

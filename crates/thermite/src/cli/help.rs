@@ -1,0 +1,84 @@
+//! What stands below the options in help texts: a word on terms, and examples.
+
+pub(super) const THERMITE: &str = "\
+Models read and write tokens: words, or pieces of words. A small model is built
+in; with -m any command takes another.
+
+Examples:
+  thermite generate \"Once upon a time\"
+  thermite chat -m ~/models/gpt2 -n 60
+  thermite inspect ~/models/gpt2
+  thermite help generate";
+
+pub(super) const GENERATE: &str = "\
+The text goes to standard output as it comes, one line of figures to standard
+error: the speed at which the prompt was read and the text written, in tokens
+a second, and the time to the first token.
+
+Examples:
+  thermite generate \"Once upon a time\"
+  thermite generate \"The dog was very\" --temperature 0 -n 40
+  thermite generate -f prompt.txt --seed 7 --top-k 20 --stop \"The end\"
+  echo \"Tom and Mia\" | thermite generate --json";
+
+pub(super) const CHAT: &str = "\
+What you type is added to the text so far, and the model goes on from there;
+an empty line lets it go on by itself. Ctrl-C stops an answer, Ctrl-D ends.
+
+  /clear    begin anew        /seed N   the same answers each time
+  /help     this list         /quit     end
+
+Without a terminal, each line of standard input is a turn.
+
+Examples:
+  thermite chat
+  thermite chat -n 60 --seed 7
+  printf 'Once upon a time\\nThen a dog came.\\n' | thermite chat -n 40";
+
+pub(super) const EVAL: &str = "\
+The text is cut into windows, and the model predicts each token of a window
+from those before it. Printed are the mean negative log-likelihood of a token
+(nll) and the perplexity e^nll: among how many equally likely tokens the model
+was in doubt. Lower is better.
+
+Examples:
+  thermite eval models/stories-3m/validation.txt
+  thermite eval book.txt --model ~/models/gpt2 --window 1024 --json";
+
+pub(super) const TOKENIZE: &str = "\
+Each token is shown with its id, its text, and its spelling in the model's
+vocabulary. The newline at the end of a file is not counted.
+
+Examples:
+  thermite tokenize \"Once upon a time\"
+  thermite tokenize -f prompt.txt --json
+  echo \"Tom and Mia\" | thermite tokenize -m ~/models/gpt2";
+
+pub(super) const INSPECT: &str = "\
+Examples:
+  thermite inspect
+  thermite inspect ~/models/gpt2 --context 256 --kv-type f16
+  thermite inspect ~/models/gpt2 --json";
+
+pub(super) const FLOW: &str = "\
+Each line is one kernel (a program that runs on the device), with what it reads
+and what it writes; shapes in brackets, f32 where no type is named.
+
+Examples:
+  thermite flow
+  thermite flow ~/models/gpt2 --tokens 128";
+
+pub(super) const BENCH: &str = "\
+Prefill is reading a prompt, decode is writing token by token. Each figure is
+the median of several runs, with the slowest and the fastest.
+
+Examples:
+  thermite bench
+  thermite bench --shape gpt2-124m --prompt 512 --tokens 64
+  thermite bench --format json --svg speed.svg";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  source <(thermite completions bash)
+  thermite completions zsh > ~/.zfunc/_thermite
+  thermite completions fish > ~/.config/fish/completions/thermite.fish";

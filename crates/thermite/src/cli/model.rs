@@ -1,0 +1,101 @@
+//! Which model, where, and how.
+
+use clap::{Args, ValueEnum};
+use thermite_device::{AttentionKind, Dtype};
+use thermite_engine::{BUILTIN, EngineOptions};
+
+/// Which model, where, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model and device")]
+pub(crate) struct ModelArgs {
+    /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
+    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL")]
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// Where, and how.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model and device")]
+pub(crate) struct RunArgs {
+    /// Where to compute; auto takes the best that there is here
+    #[arg(long, value_enum, default_value_t = DeviceKind::Auto, value_name = "DEVICE", env = "THERMITE_DEVICE")]
+    pub(crate) device: DeviceKind,
+    /// Processor threads [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// How attention is computed: auto is naive up to 512 tokens and flash above
+    #[arg(long, value_enum, default_value_t = AttentionArg::Auto, value_name = "KIND")]
+    pub(crate) attention: AttentionArg,
+    /// Tokens that prompt and answers may have together [default: as many as the model can]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    /// Number type of the keys and values kept for each token: f16 takes half the memory
+    #[arg(long, value_enum, default_value_t = KvArg::F32, value_name = "TYPE")]
+    pub(crate) kv_type: KvArg,
+    /// Tokens of a prompt that are computed at once
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub(crate) chunk: usize,
+}
+
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(n) if n > 1 << 20 => Err(format!("must be at most {}", 1 << 20)),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
+impl RunArgs {
+    pub(crate) fn options(&self) -> EngineOptions {
+        EngineOptions {
+            attention: self.attention.into(),
+            context: self.context,
+            chunk: self.chunk,
+            kv_dtype: self.kv_type.into(),
+            ..EngineOptions::default()
+        }
+    }
+}
+
+// The variants carry no documentation of their own: with it, clap would print every option on lines of its own.
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceKind {
+    Auto,
+    Cpu,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AttentionArg {
+    Auto,
+    Naive,
+    Flash,
+}
+
+impl From<AttentionArg> for AttentionKind {
+    fn from(arg: AttentionArg) -> Self {
+        match arg {
+            AttentionArg::Auto => Self::Auto,
+            AttentionArg::Naive => Self::Naive,
+            AttentionArg::Flash => Self::Flash,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KvArg {
+    F32,
+    F16,
+}
+
+impl From<KvArg> for Dtype {
+    fn from(arg: KvArg) -> Self {
+        match arg {
+            KvArg::F32 => Self::F32,
+            KvArg::F16 => Self::F16,
+        }
+    }
+}

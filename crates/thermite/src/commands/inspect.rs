@@ -1,0 +1,185 @@
+//! `thermite inspect`: what a model is made of, from its files alone.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+use thermite_device::Dtype;
+use thermite_device::trace::Trace;
+use thermite_engine::{MemoryPlan, is_weight, open_model};
+use thermite_formats::ModelFiles;
+use thermite_model::{Config, Model, Options};
+
+use crate::cli::InspectArgs;
+use crate::error::Error;
+use crate::output::{print, print_json, printable};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    config: Sizes,
+    parameters: usize,
+    totals: BTreeMap<&'static str, Total>,
+    memory: Memory,
+    tensors: Vec<Tensor<'a>>,
+}
+
+#[derive(Serialize)]
+struct Sizes {
+    architecture: String,
+    n_layer: usize,
+    n_embd: usize,
+    n_head: usize,
+    n_kv_head: usize,
+    head_dim: usize,
+    n_inner: usize,
+    n_vocab: usize,
+    n_ctx: usize,
+    tied: bool,
+}
+
+/// Of all tensors of one type.
+#[derive(Default, Serialize)]
+struct Total {
+    tensors: usize,
+    elements: usize,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    #[serde(flatten)]
+    plan: MemoryPlan,
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    dtype: &'static str,
+    shape: &'a [usize],
+    bytes: usize,
+    /// Whether the model reads it.
+    used: bool,
+}
+
+pub(crate) fn run(args: &InspectArgs) -> Result<(), Error> {
+    let files = open_model(&args.model)?;
+    // the trace computes nothing and copies nothing: it checks every tensor against the config
+    let model = Model::load(&files, Trace::new(), Options::default())?;
+    let report = report(&files, model.config(), args)?;
+    if args.json { print_json(&report) } else { print(&text(&report, args)) }
+}
+
+fn report<'a>(files: &'a ModelFiles, config: &Config, args: &InspectArgs) -> Result<Report<'a>, Error> {
+    let plan = MemoryPlan::new(files, config, &args.run.options())?;
+    let mut totals = BTreeMap::<_, Total>::new();
+    let mut parameters = 0;
+    let tensors = files.tensors.iter().map(|tensor| {
+        let total = totals.entry(tensor.dtype.name()).or_default();
+        total.tensors += 1;
+        total.elements += tensor.len();
+        total.bytes += tensor.data.len();
+        let used = is_weight(&tensor, config);
+        parameters += if used { tensor.len() } else { 0 };
+        let (name, dtype, shape) = (tensor.name, tensor.dtype.name(), tensor.shape);
+        Tensor { name, dtype, shape, bytes: tensor.data.len(), used }
+    });
+    let tensors = tensors.collect();
+    let config = Sizes {
+        architecture: config.architecture.to_string(),
+        n_layer: config.n_layer,
+        n_embd: config.n_embd,
+        n_head: config.n_head,
+        n_kv_head: config.n_kv_head,
+        head_dim: config.head_dim,
+        n_inner: config.n_inner,
+        n_vocab: config.n_vocab,
+        n_ctx: config.n_ctx,
+        tied: config.tied,
+    };
+    let memory = Memory { plan, total: plan.total() };
+    Ok(Report { model: files.origin.display().to_string(), config, parameters, totals, memory, tensors })
+}
+
+fn text(report: &Report<'_>, args: &InspectArgs) -> String {
+    let Report { model, config: c, parameters, totals, memory, tensors } = report;
+    let mut out =
+        format!("{}: {}, {} parameters\n\nConfig\n", printable(model), c.architecture, grouped(*parameters));
+    let head = if c.tied { "the embedding (tied)" } else { "a matrix of its own" };
+    for (name, value) in [
+        ("layers", c.n_layer.to_string()),
+        ("channels", c.n_embd.to_string()),
+        ("heads", format!("{} of {} channels, {} for keys and values", c.n_head, c.head_dim, c.n_kv_head)),
+        ("MLP channels", c.n_inner.to_string()),
+        ("vocabulary", format!("{} tokens", c.n_vocab)),
+        ("context", format!("{} tokens", c.n_ctx)),
+        ("output head", head.to_owned()),
+    ] {
+        let _ = writeln!(out, "  {name:<13} {value}");
+    }
+
+    let rows = tensors.iter().map(|t| {
+        let note = if t.used { "" } else { "  not used" };
+        [printable(t.name), t.dtype.to_owned(), format!("{:?}", t.shape), grouped(t.bytes), note.to_owned()]
+    });
+    let title = ["name", "type", "shape", "bytes", ""].map(str::to_owned);
+    out.push_str("\nTensors\n");
+    out.push_str(&columns(
+        &std::iter::once(title).chain(rows).collect::<Vec<_>>(),
+        [false, false, false, true],
+    ));
+
+    let rows = totals.iter().map(|(dtype, t)| {
+        let cells = [grouped(t.tensors), grouped(t.elements), grouped(t.bytes)];
+        let [tensors, elements, bytes] = cells;
+        [(*dtype).to_owned(), tensors, elements, bytes, String::new()]
+    });
+    let title = ["type", "tensors", "numbers", "bytes", ""].map(str::to_owned);
+    out.push_str("\nTotals\n");
+    out.push_str(&columns(
+        &std::iter::once(title).chain(rows).collect::<Vec<_>>(),
+        [false, true, true, true],
+    ));
+
+    let (plan, size) = (memory.plan, &args.run);
+    let (kv, rows) = (Dtype::from(size.kv_type), size.options().rows());
+    let _ = writeln!(out, "\nMemory for a context of {} tokens", plan.context);
+    for (name, bytes, note) in [
+        ("weights", plan.weights, String::new()),
+        ("KV cache", plan.kv_cache, format!("keys and values of all tokens, in {kv}")),
+        ("activations", plan.activations, format!("for up to {} tokens at once", rows)),
+        ("together", memory.total, String::new()),
+    ] {
+        let line = format!("  {name:<12} {:>9}  {note}", megabytes(bytes));
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+/// Rows under each other, two spaces between their cells; what `right` says is flush right. What follows the last
+/// of these columns is a remark.
+fn columns(rows: &[[String; 5]], right: [bool; 4]) -> String {
+    let widths: [usize; 4] =
+        std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
+    rows.iter().fold(String::new(), |mut out, row| {
+        for ((cell, width), right) in row.iter().zip(widths).zip(right) {
+            let _ = if right { write!(out, "  {cell:>width$}") } else { write!(out, "  {cell:<width$}") };
+        }
+        let _ = writeln!(out, "{}", row[4]);
+        out
+    })
+}
+
+/// `3554496` as `3,554,496`.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|g| str::from_utf8(g).ok()).collect();
+    groups.join(",")
+}
+
+fn megabytes(bytes: usize) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
