@@ -27,13 +27,18 @@ struct Eight {
 };
 
 template <typename T>
-inline Eight load8(device const T* p) {
-    const uint4 bits = *(device const uint4*)p;
+inline Eight widen8(uint4 bits) {
     Eight v;
     v.lo = float4(float2(as_type<vec<T, 2>>(bits.x)), float2(as_type<vec<T, 2>>(bits.y)));
     v.hi = float4(float2(as_type<vec<T, 2>>(bits.z)), float2(as_type<vec<T, 2>>(bits.w)));
     return v;
 }
+
+template <typename T>
+inline Eight load8(device const T* p) { return widen8<T>(*(device const uint4*)p); }
+
+template <typename T>
+inline Eight load8_tile(threadgroup const T* p) { return widen8<T>(*(threadgroup const uint4*)p); }   // half, bfloat
 
 inline Eight load8(device const float* p) {
     Eight v;
