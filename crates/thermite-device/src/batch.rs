@@ -13,6 +13,8 @@ pub struct Span {
     pub start: usize,
     /// Where the sequence's blocks begin in [`Batch::block_tables`].
     pub table: usize,
+    /// Blocks that hold the sequence.
+    pub blocks: usize,
 }
 
 impl Span {
@@ -100,9 +102,9 @@ impl Batch {
             self.positions.push(index("position", position as i64)?);
             self.slots.push(index("slot", slot)?);
         }
-        let table = self.block_tables.len();
-        self.block_tables.extend_from_slice(&blocks[..context.div_ceil(block_size)]);
-        self.spans.push(Span { first_row, rows: tokens.len(), start, table });
+        let (table, used) = (self.block_tables.len(), context.div_ceil(block_size));
+        self.block_tables.extend_from_slice(&blocks[..used]);
+        self.spans.push(Span { first_row, rows: tokens.len(), start, table, blocks: used });
         let end = self.rows();
         let wanted = match outputs {
             Outputs::None => end..end,
@@ -129,11 +131,15 @@ pub struct Step<D: Device> {
     pub positions: D::Buffer,
     /// Cache slots, `i32 [n]`.
     pub slots: D::Buffer,
-    /// All block tables, `i32`.
+    /// Block tables of the spans, `i32 [spans, max_blocks]`.
     pub block_tables: D::Buffer,
+    /// Width of the block tables.
+    pub max_blocks: usize,
+    /// Tokens of each span's sequence once the step is in the cache, `i32 [spans]`.
+    pub lengths: D::Buffer,
     /// Rows whose logits are wanted, `i32 [m]`.
     pub outputs: D::Buffer,
-    capacity: [usize; 5],
+    capacity: [usize; 6],
 }
 
 impl<D: Device> Step<D> {
@@ -146,19 +152,29 @@ impl<D: Device> Step<D> {
             positions: empty()?,
             slots: empty()?,
             block_tables: empty()?,
+            max_blocks: 0,
+            lengths: empty()?,
             outputs: empty()?,
-            capacity: [1; 5],
+            capacity: [1; 6],
         })
     }
 
     /// Takes over `batch` and copies it to the device.
     pub fn load(&mut self, device: &D, batch: &Batch) -> Result<()> {
         self.batch.clone_from(batch);
-        let pairs: [(&mut D::Buffer, &[i32]); 5] = [
+        let lengths: Vec<i32> = batch.spans.iter().map(|span| span.context() as i32).collect();
+        self.max_blocks = batch.spans.iter().map(|span| span.blocks).max().unwrap_or(0);
+        let mut tables = vec![0; batch.spans.len() * self.max_blocks];
+        for (i, span) in batch.spans.iter().enumerate() {
+            let table = &batch.block_tables[span.table..][..span.blocks];
+            tables[i * self.max_blocks..][..span.blocks].copy_from_slice(table);
+        }
+        let pairs: [(&mut D::Buffer, &[i32]); 6] = [
             (&mut self.tokens, &batch.tokens),
             (&mut self.positions, &batch.positions),
             (&mut self.slots, &batch.slots),
-            (&mut self.block_tables, &batch.block_tables),
+            (&mut self.block_tables, &tables),
+            (&mut self.lengths, &lengths),
             (&mut self.outputs, &batch.outputs),
         ];
         for ((buffer, data), capacity) in pairs.into_iter().zip(&mut self.capacity) {
@@ -192,7 +208,7 @@ mod tests {
         assert_eq!(batch.slots, [4 * 16 + 15, 2 * 16, 2 * 16 + 1, 48, 1, 2]);
         assert_eq!(batch.block_tables, [4, 2, 3, 0]);
         assert_eq!(batch.outputs, [2, 3]);
-        assert_eq!(batch.spans[1], Span { first_row: 3, rows: 1, start: 0, table: 2 });
+        assert_eq!(batch.spans[1], Span { first_row: 3, rows: 1, start: 0, table: 2, blocks: 1 });
     }
 
     #[test]

@@ -301,11 +301,11 @@ pub fn attention<D: Device>(
         return Ok(());
     };
 
-    for span in &step.batch.spans {
+    for (i, span) in step.batch.spans.iter().enumerate() {
         let (t, bh) = (span.context(), nh);
         let rows = HeadRows { n_head: nh, first_row: span.first_row, rows: span.rows, t, hs };
         d.split_heads(&acts.qkv, &mut heads.q, rows, shape.qkv_width(), 0)?;
-        d.cache_gather(cache, &step.block_tables, span.table, &mut heads.k, &mut heads.v, t, nh)?;
+        d.cache_gather(cache, &step.block_tables, i * step.max_blocks, &mut heads.k, &mut heads.v, t, nh)?;
         if shape.kind.is_flash(t) {
             d.flash_attention_forward(&heads.q, &heads.k, &heads.v, &mut heads.out, bh, t, hs)?;
         } else {
@@ -332,6 +332,20 @@ pub fn attention_block<D: Device>(
     d.linear(&acts.normed, &weights.qkv, &mut acts.qkv, n)?;
     d.attention(acts, cache, step, shape)?;
     d.linear(&acts.attn, &weights.proj, &mut acts.branch, n)
+}
+
+/// [`Device::layer`]: its two blocks.
+pub fn layer<D: Device>(
+    d: &D,
+    attention: &AttentionWeights<D>,
+    mlp: &MlpWeights<D>,
+    acts: &mut Activations<D>,
+    cache: &mut KvLayer<D>,
+    step: &Step<D>,
+    shape: AttentionShape,
+) -> Result<()> {
+    d.attention_block(attention, acts, cache, step, shape)?;
+    d.mlp_block(mlp, acts, step)
 }
 
 /// [`Device::mlp_block`] in primitive kernels.

@@ -420,6 +420,18 @@ pub trait Device: Send + Sync + Sized + 'static {
     ) -> Result<()> {
         boxes::mlp_block(self, weights, acts, step)
     }
+    /// A transformer layer: attention block and MLP block. Kernels that are fused across the two go here.
+    fn layer(
+        &self,
+        attention: &AttentionWeights<Self>,
+        mlp: &MlpWeights<Self>,
+        acts: &mut Activations<Self>,
+        cache: &mut KvLayer<Self>,
+        step: &Step<Self>,
+        shape: AttentionShape,
+    ) -> Result<()> {
+        boxes::layer(self, attention, mlp, acts, cache, step, shape)
+    }
     /// The logits of the step's output rows: final norm and head.
     fn lm_head(
         &self,

@@ -55,6 +55,14 @@ pub enum Error {
         /// What is allowed.
         need: String,
     },
+    /// A kernel could not be launched, or went wrong.
+    #[error("kernel {kernel}: {reason}")]
+    Launch {
+        /// The kernel.
+        kernel: String,
+        /// What does not fit, or what happened.
+        reason: String,
+    },
     /// Memory could not be had.
     #[error("out of memory: {bytes} bytes could not be allocated ({reason})")]
     Memory {

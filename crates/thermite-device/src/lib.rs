@@ -6,6 +6,8 @@
 //! and a device overrides a box where it has something faster.
 //!
 //! - [`cpu::Cpu`]: native Rust kernels, portable and AVX2, on a thread pool of their own.
+//! - [`launched::Launched`]: the Metal kernels, on any machine that can launch them; `emulated` is the one that every
+//!   machine has.
 //! - [`trace::Trace`]: records names and shapes and runs nothing; the diagram is printed from it.
 
 pub mod batch;
@@ -13,7 +15,10 @@ pub mod boxes;
 pub mod conformance;
 pub mod cpu;
 mod device;
+#[cfg(feature = "emulated")]
+pub mod emulated;
 mod error;
+pub mod launched;
 pub mod trace;
 
 pub use batch::{Batch, Outputs, Span, Step};

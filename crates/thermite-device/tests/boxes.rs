@@ -1,4 +1,5 @@
 //! Products against float64, and every override of a box against its default body in primitive kernels.
+#![allow(clippy::unwrap_used)]
 
 use half::{bf16, f16};
 use proptest::prelude::*;

@@ -199,8 +199,7 @@ impl<D: Device> Gpt2<D> {
         d.embedding_forward(&self.wte, &step.tokens, &mut acts.residual, n)?;
         d.positional_embedding_add(&self.wpe, &step.positions, &mut acts.residual, n)?;
         for (layer, kv) in self.layers.iter().zip(&mut cache.layers) {
-            d.attention_block(&layer.attention, acts, kv, step, heads)?;
-            d.mlp_block(&layer.mlp, acts, step)?;
+            d.layer(&layer.attention, &layer.mlp, acts, kv, step, heads)?;
         }
         d.lm_head(&self.ln_f, self.lm_head.as_ref().unwrap_or(&self.wte), acts, step)?;
         Ok(())

@@ -1,4 +1,5 @@
 //! The embedded model against float64 arithmetic on the same weights.
+#![allow(clippy::unwrap_used)]
 
 mod common;
 

@@ -472,13 +472,17 @@ impl Device for Cpu {
         let (nh, hs, n) = (shape.n_head, shape.head_dim, step.rows());
         self.cache_write(&acts.qkv, &step.slots, cache, n, nh)?;
         let kv = cache.shape;
-        let tables =
-            ops.indices(&step.block_tables, "block_tables", step.batch.block_tables.len(), kv.n_blocks)?;
-        let spans = step.batch.spans.iter().map(|span| Rows {
+        let tables = ops.indices(
+            &step.block_tables,
+            "block_tables",
+            step.batch.spans.len() * step.max_blocks,
+            kv.n_blocks,
+        )?;
+        let spans = step.batch.spans.iter().enumerate().map(|(i, span)| Rows {
             first_row: span.first_row,
             rows: span.rows,
             start: span.start,
-            table: &tables[span.table..][..span.context().div_ceil(kv.block_size)],
+            table: &tables[i * step.max_blocks..][..span.blocks],
         });
         let attention = Attention {
             q: ops.f32(&acts.qkv, "qkv", n * shape.qkv_width())?,

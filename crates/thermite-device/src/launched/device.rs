@@ -1,0 +1,393 @@
+//! [`Device`] in launches: one line of dimensions and one of buffers a kernel.
+
+use thermite_kernels::contract::attention_tiles;
+
+use super::matrix::suffix;
+use super::{Argument, Launched, LaunchedMatrix, Launcher, Variants, boxes, optional, whole};
+use crate::{
+    Activations, AttentionShape, AttentionWeights, Device, Dtype, Error, HeadRows, KvLayer, KvShape, Linear,
+    MatrixView, MlpWeights, Norm, Result, Step,
+};
+
+impl<L: Launcher> Device for Launched<L> {
+    type Buffer = L::Buffer;
+    type Matrix = LaunchedMatrix<L::Buffer>;
+
+    fn describe(&self) -> String {
+        match self.variants {
+            Variants::Plain => format!("{}, plain kernels", self.launcher.describe()),
+            Variants::Fast => self.launcher.describe(),
+        }
+    }
+
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<L::Buffer> {
+        self.launcher.alloc(dtype, len)
+    }
+    fn write_f32(&self, dst: &mut L::Buffer, data: &[f32]) -> Result<()> {
+        self.launcher.write(dst, bytemuck::cast_slice(data))
+    }
+    fn write_i32(&self, dst: &mut L::Buffer, data: &[i32]) -> Result<()> {
+        self.launcher.write(dst, bytemuck::cast_slice(data))
+    }
+    fn read_f32(&self, src: &L::Buffer, first: usize, out: &mut [f32]) -> Result<()> {
+        self.launcher.read(src, first * 4, bytemuck::cast_slice_mut(out))
+    }
+    fn read_i32(&self, src: &L::Buffer, first: usize, out: &mut [i32]) -> Result<()> {
+        self.launcher.read(src, first * 4, bytemuck::cast_slice_mut(out))
+    }
+    fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix> {
+        LaunchedMatrix::upload(&self.launcher, parts)
+    }
+    fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
+        if shape.block_size == 0 {
+            return Err(Error::shape("kv_layer", "block_size", 0, "at least 1"));
+        }
+        let len = shape.n_blocks * shape.n_kv_head * shape.block_size * shape.head_dim;
+        Ok(KvLayer { shape, k: self.alloc(shape.dtype, len)?, v: self.alloc(shape.dtype, len)? })
+    }
+    fn submit(&self) -> Result<()> {
+        self.launcher.submit()
+    }
+
+    fn embedding_forward(
+        &self,
+        weight: &Self::Matrix,
+        tokens: &L::Buffer,
+        out: &mut L::Buffer,
+        n: usize,
+    ) -> Result<()> {
+        let name = self.vectored(&format!("embedding_forward{}", weight.suffix()), weight.cols);
+        let dims = [("N", n), ("C", weight.cols), ("vocab", weight.rows)];
+        self.run(&name, &dims, &[whole(&weight.buffer), whole(tokens), whole(out)], &[])
+    }
+    fn positional_embedding_add(
+        &self,
+        weight: &Self::Matrix,
+        positions: &L::Buffer,
+        x: &mut L::Buffer,
+        n: usize,
+    ) -> Result<()> {
+        let name = format!("positional_embedding_add{}", weight.suffix());
+        let dims = [("N", n), ("C", weight.cols), ("n_positions", weight.rows)];
+        self.run(&name, &dims, &[whole(&weight.buffer), whole(positions), whole(x)], &[])
+    }
+    fn gather_rows(
+        &self,
+        x: &L::Buffer,
+        rows: &L::Buffer,
+        out: &mut L::Buffer,
+        m: usize,
+        c: usize,
+    ) -> Result<()> {
+        let n_rows = L::shape(x).1.checked_div(c).unwrap_or(0);
+        let dims = [("N", m), ("C", c), ("n_rows", n_rows)];
+        self.run("gather_rows", &dims, &[whole(x), whole(rows), whole(out)], &[])
+    }
+
+    fn layernorm_forward(
+        &self,
+        x: &L::Buffer,
+        gamma: &L::Buffer,
+        beta: &L::Buffer,
+        out: &mut L::Buffer,
+        mean: Option<&mut L::Buffer>,
+        rstd: Option<&mut L::Buffer>,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let statistics = [optional(mean.as_deref()), optional(rstd.as_deref())];
+        let buffers = [whole(x), whole(gamma), whole(beta), whole(out), statistics[0], statistics[1]];
+        self.run(&self.vectored("layernorm_forward", c), &[("N", n), ("C", c)], &buffers, &[eps])
+    }
+    fn rmsnorm_forward(
+        &self,
+        x: &L::Buffer,
+        gamma: &L::Buffer,
+        out: &mut L::Buffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let buffers = [whole(x), whole(gamma), whole(out)];
+        self.run(&self.vectored("rmsnorm_forward", c), &[("N", n), ("C", c)], &buffers, &[eps])
+    }
+
+    fn attention_scores(
+        &self,
+        q: &L::Buffer,
+        k: &L::Buffer,
+        att: &mut L::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let dims = [("heads", bh), ("T", t), ("hs", hs)];
+        self.run(&self.vectored("attention_scores", hs), &dims, &[whole(q), whole(k), whole(att)], &[])
+    }
+    fn softmax_inplace(&self, x: &mut L::Buffer, n: usize, t: usize) -> Result<()> {
+        self.run(&self.vectored("softmax_inplace", t), &[("N", n), ("T", t)], &[whole(x)], &[])
+    }
+    fn attention_mix(
+        &self,
+        att: &L::Buffer,
+        v: &L::Buffer,
+        out: &mut L::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let dims = [("heads", bh), ("T", t), ("hs", hs)];
+        self.run(&self.vectored("attention_mix", hs), &dims, &[whole(att), whole(v), whole(out)], &[])
+    }
+    fn rope_forward(
+        &self,
+        x: &mut L::Buffer,
+        freqs: &L::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        self.run("rope_forward", &[("heads", bh), ("T", t), ("hs", hs)], &[whole(x), whole(freqs)], &[])
+    }
+
+    fn gelu_forward(&self, x: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("gelu_forward", &[whole(x), whole(out)], n)
+    }
+    fn silu_forward(&self, x: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("silu_forward", &[whole(x), whole(out)], n)
+    }
+    fn swiglu_forward(&self, gate: &L::Buffer, up: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("swiglu_forward", &[whole(gate), whole(up), whole(out)], n)
+    }
+    fn relu_forward(&self, x: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("relu_forward", &[whole(x), whole(out)], n)
+    }
+    fn sigmoid_forward(&self, x: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("sigmoid_forward", &[whole(x), whole(out)], n)
+    }
+
+    fn residual_add(&self, residual: &mut L::Buffer, x: &L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("residual_add", &[whole(residual), whole(x)], n)
+    }
+    fn residual_layernorm(
+        &self,
+        residual: &mut L::Buffer,
+        x: &L::Buffer,
+        gamma: &L::Buffer,
+        beta: &L::Buffer,
+        out: &mut L::Buffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let buffers = [whole(residual), whole(x), whole(gamma), whole(beta), whole(out)];
+        self.run(&self.vectored("residual_layernorm", c), &[("N", n), ("C", c)], &buffers, &[eps])
+    }
+    fn residual_rmsnorm(
+        &self,
+        residual: &mut L::Buffer,
+        x: &L::Buffer,
+        gamma: &L::Buffer,
+        out: &mut L::Buffer,
+        n: usize,
+        c: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let buffers = [whole(residual), whole(x), whole(gamma), whole(out)];
+        self.run(&self.vectored("residual_rmsnorm", c), &[("N", n), ("C", c)], &buffers, &[eps])
+    }
+
+    fn argmax_sample(&self, logits: &L::Buffer, out: &mut L::Buffer, rows: usize, v: usize) -> Result<()> {
+        self.run("argmax_sample", &[("rows", rows), ("V", v)], &[whole(logits), whole(out)], &[])
+    }
+    fn topk_mask(&self, logits: &mut L::Buffer, rows: usize, v: usize, k: usize) -> Result<()> {
+        self.run("topk_mask", &[("rows", rows), ("V", v), ("k", k)], &[whole(logits)], &[])
+    }
+    fn softcap_logits(&self, logits: &mut L::Buffer, rows: usize, v: usize, cap: f32) -> Result<()> {
+        self.run("softcap_logits", &[("rows", rows), ("V", v)], &[whole(logits)], &[cap])
+    }
+    fn temperature_scale(
+        &self,
+        logits: &mut L::Buffer,
+        rows: usize,
+        v: usize,
+        temperature: f32,
+    ) -> Result<()> {
+        self.run("temperature_scale", &[("rows", rows), ("V", v)], &[whole(logits)], &[temperature])
+    }
+    fn penalize_logits(
+        &self,
+        logits: &mut L::Buffer,
+        tokens: &L::Buffer,
+        counts: &L::Buffer,
+        v: usize,
+        m: usize,
+        repeat: f32,
+        presence: f32,
+        frequency: f32,
+    ) -> Result<()> {
+        let buffers = [whole(logits), whole(tokens), whole(counts)];
+        self.run("penalize_logits", &[("V", v), ("M", m)], &buffers, &[repeat, presence, frequency])
+    }
+
+    fn flash_attention_forward(
+        &self,
+        q: &L::Buffer,
+        k: &L::Buffer,
+        v: &L::Buffer,
+        out: &mut L::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+    ) -> Result<()> {
+        let tiles = attention_tiles(hs as u64, &self.launcher.limits());
+        let (br, bc) = tiles.map_err(|e| Error::Launch {
+            kernel: "flash_attention_forward".to_owned(),
+            reason: e.to_string(),
+        })?;
+        let dims = [("heads", bh), ("T", t), ("hs", hs), ("Br", br as usize), ("Bc", bc as usize)];
+        self.run("flash_attention_forward", &dims, &[whole(q), whole(k), whole(v), whole(out)], &[])
+    }
+
+    fn matmul(&self, x: &L::Buffer, weight: &Self::Matrix, out: &mut L::Buffer, n: usize) -> Result<()> {
+        if let Some(done) = self.launcher.matmul(x, weight, out, n) {
+            return done;
+        }
+        let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
+        let product = [whole(x), whole(&weight.buffer), whole(out)];
+        match self.variants {
+            Variants::Plain => self.run(&format!("linear_forward{}", weight.suffix()), &dims, &product, &[]),
+            Variants::Fast => self.matvec(x, weight, None, None, out, n),
+        }
+    }
+    fn bias_add(&self, x: &mut L::Buffer, bias: &L::Buffer, n: usize, c: usize) -> Result<()> {
+        self.run("bias_add", &[("N", n), ("C", c)], &[whole(x), whole(bias)], &[])
+    }
+
+    fn split_heads(
+        &self,
+        x: &L::Buffer,
+        out: &mut L::Buffer,
+        heads: HeadRows,
+        width: usize,
+        column: usize,
+    ) -> Result<()> {
+        let HeadRows { n_head, first_row, rows, t, hs } = heads;
+        let dims = [
+            ("N", first_row + rows),
+            ("W", width),
+            ("nh", n_head),
+            ("T", t),
+            ("hs", hs),
+            ("first_row", first_row),
+            ("rows", rows),
+            ("column", column),
+        ];
+        self.run("split_heads", &dims, &[whole(x), whole(out)], &[])
+    }
+    fn merge_heads(&self, x: &L::Buffer, out: &mut L::Buffer, heads: HeadRows) -> Result<()> {
+        let HeadRows { n_head, first_row, rows, t, hs } = heads;
+        let dims = [
+            ("N", first_row + rows),
+            ("nh", n_head),
+            ("T", t),
+            ("hs", hs),
+            ("first_row", first_row),
+            ("rows", rows),
+        ];
+        self.run("merge_heads", &dims, &[whole(x), whole(out)], &[])
+    }
+    fn cache_write(
+        &self,
+        qkv: &L::Buffer,
+        slots: &L::Buffer,
+        cache: &mut KvLayer<Self>,
+        n: usize,
+        n_head: usize,
+    ) -> Result<()> {
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
+        let dims = [
+            ("N", n),
+            ("W", (n_head + 2 * n_kv_head) * hs),
+            ("k_column", n_head * hs),
+            ("v_column", (n_head + n_kv_head) * hs),
+            ("n_kv_head", n_kv_head),
+            ("hs", hs),
+            ("block_size", block_size),
+            ("n_blocks", n_blocks),
+        ];
+        let buffers = [whole(qkv), whole(slots), whole(&cache.k), whole(&cache.v)];
+        self.run(&format!("cache_write{}", suffix(dtype)), &dims, &buffers, &[])
+    }
+    fn cache_gather(
+        &self,
+        cache: &KvLayer<Self>,
+        block_tables: &L::Buffer,
+        table: usize,
+        k: &mut L::Buffer,
+        v: &mut L::Buffer,
+        t: usize,
+        n_head: usize,
+    ) -> Result<()> {
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
+        let dims = [
+            ("T", t),
+            ("hs", hs),
+            ("nh", n_head),
+            ("n_kv_head", n_kv_head),
+            ("block_size", block_size),
+            ("n_blocks", n_blocks),
+        ];
+        let table = Argument::Buffer { buffer: block_tables, first: table };
+        let buffers = [whole(&cache.k), whole(&cache.v), table, whole(k), whole(v)];
+        self.run(&format!("cache_gather{}", suffix(dtype)), &dims, &buffers, &[])
+    }
+
+    fn linear(&self, x: &L::Buffer, linear: &Linear<Self>, out: &mut L::Buffer, n: usize) -> Result<()> {
+        boxes::linear(self, x, linear, out, n)
+    }
+    fn layer(
+        &self,
+        attention: &AttentionWeights<Self>,
+        mlp: &MlpWeights<Self>,
+        acts: &mut Activations<Self>,
+        cache: &mut KvLayer<Self>,
+        step: &Step<Self>,
+        shape: AttentionShape,
+    ) -> Result<()> {
+        boxes::layer(self, attention, mlp, acts, cache, step, shape)
+    }
+    fn lm_head(
+        &self,
+        norm: &Norm<Self>,
+        head: &Self::Matrix,
+        acts: &mut Activations<Self>,
+        step: &Step<Self>,
+    ) -> Result<()> {
+        boxes::lm_head(self, norm, head, acts, step)
+    }
+}
+
+impl<L: Launcher> Launched<L> {
+    fn elementwise(&self, name: &str, buffers: &[Argument<'_, L::Buffer>], n: usize) -> Result<()> {
+        // the vector variants cover the tail themselves
+        self.run(&self.vectored(name, 4), &[("N", n)], buffers, &[])
+    }
+
+    /// `out = x W^T + bias + residual`, a simdgroup a row of `W`; `residual` may be `out`.
+    pub(super) fn matvec(
+        &self,
+        x: &L::Buffer,
+        weight: &LaunchedMatrix<L::Buffer>,
+        bias: Option<&L::Buffer>,
+        residual: Option<&L::Buffer>,
+        out: &L::Buffer,
+        n: usize,
+    ) -> Result<()> {
+        let kind = if weight.dtype == Dtype::F32 { "_f32" } else { weight.suffix() };
+        let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
+        let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias), optional(residual)];
+        self.run(&format!("matvec{kind}_rows4"), &dims, &buffers, &[])
+    }
+}

@@ -1,0 +1,72 @@
+//! Weight matrices in device memory, a row after another.
+
+use super::Launcher;
+use crate::{Dtype, Error, Layout, MatrixView, Result};
+
+/// A weight matrix `[rows, cols]`, row-major.
+#[derive(Debug)]
+pub struct LaunchedMatrix<B> {
+    /// The values.
+    pub buffer: B,
+    /// Their type: `F32`, `F16` or `BF16`.
+    pub dtype: Dtype,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+}
+
+impl<B> LaunchedMatrix<B> {
+    /// Puts `parts`, stacked, in the memory of `launcher`.
+    pub(super) fn upload<L: Launcher<Buffer = B>>(launcher: &L, parts: &[MatrixView<'_>]) -> Result<Self> {
+        let [first, ..] = parts else {
+            return Err(Error::shape("matrix", "number of parts", 0, "at least 1"));
+        };
+        let (dtype, cols) = (first.dtype, first.cols);
+        let rows = parts.iter().map(|part| part.rows).sum::<usize>();
+        let mut bytes = Vec::with_capacity(rows * cols * dtype.bytes());
+        for part in parts {
+            if part.dtype != dtype || part.cols != cols {
+                let have = format!("{} [{}, {}]", part.dtype, part.rows, part.cols);
+                return Err(Error::shape("matrix", "a part", have, format!("{dtype} with {cols} columns")));
+            }
+            let need = part.rows * cols * dtype.bytes();
+            if part.bytes.len() != need {
+                let have = part.bytes.len();
+                return Err(Error::Size { kernel: "matrix", operand: "bytes", have, need });
+            }
+            match part.layout {
+                Layout::RowMajor => bytes.extend_from_slice(part.bytes),
+                Layout::ColumnMajor => transpose(part, &mut bytes),
+            }
+        }
+        let mut buffer = launcher.alloc(dtype, rows * cols)?;
+        launcher.write(&mut buffer, &bytes)?;
+        Ok(Self { buffer, dtype, rows, cols })
+    }
+
+    /// What the kernels' names say of the type: nothing for `F32`.
+    pub(super) const fn suffix(&self) -> &'static str {
+        suffix(self.dtype)
+    }
+}
+
+/// What the kernels' names say of a storage type: nothing for `F32`.
+pub(super) const fn suffix(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F16 => "_f16",
+        Dtype::BF16 => "_bf16",
+        Dtype::F32 | Dtype::I32 => "",
+    }
+}
+
+/// Appends the rows of a matrix whose columns lie together.
+fn transpose(part: &MatrixView<'_>, bytes: &mut Vec<u8>) {
+    let size = part.dtype.bytes();
+    for row in 0..part.rows {
+        for col in 0..part.cols {
+            let at = (col * part.rows + row) * size;
+            bytes.extend_from_slice(&part.bytes[at..at + size]);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Devices that launch the Metal kernels: one [`Device`](crate::Device) for all of them.
+//!
+//! [`Launcher`] is what a machine must do: hold memory and launch a kernel that is named, with its geometry and its
+//! arguments. [`Launched`] turns every method of the trait into such a launch: the geometry and the checks come from
+//! the kernels' contracts, so a machine adds neither.
+
+mod boxes;
+mod device;
+mod matrix;
+
+use std::fmt;
+
+use thermite_kernels::catalogue;
+use thermite_kernels::contract::{Bound, Dims, Launch, Limits, Scalar, bindable, check_binding, launch};
+use thermite_kernels::syntax::{Kernel, Role};
+
+pub use matrix::LaunchedMatrix;
+
+use crate::{Dtype, Error, Result};
+
+/// One argument of a kernel, by its buffer index.
+#[derive(Debug)]
+pub enum Argument<'a, B> {
+    /// A buffer, from element `first` on.
+    Buffer {
+        /// The buffer.
+        buffer: &'a B,
+        /// The first element that the kernel sees.
+        first: usize,
+    },
+    /// An integer constant.
+    Int(i32),
+    /// A float constant.
+    Float(f32),
+    /// No buffer: a null pointer.
+    Nil,
+}
+
+impl<B> Clone for Argument<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Argument<'_, B> {}
+
+/// A machine that runs the Metal kernels.
+///
+/// Launches may be queued, but take effect in the order in which they were made. Whether a launch may overlap with
+/// the one before follows from the contract's access of each buffer.
+pub trait Launcher: Send + Sync + 'static {
+    /// Device memory. A kernel writes it through a shared reference: [`Launched`] takes `&mut` for what is written.
+    type Buffer: fmt::Debug + Send + Sync;
+
+    /// A line for people.
+    fn describe(&self) -> String;
+    /// What threadgroups and grids may be.
+    fn limits(&self) -> Limits;
+    /// A buffer of `len` zeros.
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<Self::Buffer>;
+    /// Type and length of a buffer.
+    fn shape(buffer: &Self::Buffer) -> (Dtype, usize);
+    /// Copies `bytes` to the start of a buffer, after everything queued before.
+    fn write(&self, buffer: &mut Self::Buffer, bytes: &[u8]) -> Result<()>;
+    /// Copies from byte `first` on, after everything queued before.
+    fn read(&self, buffer: &Self::Buffer, first: usize, bytes: &mut [u8]) -> Result<()>;
+    /// Launches `kernel`; arguments lie in the order of its bindings, and fit them.
+    fn launch(
+        &self,
+        kernel: &Kernel,
+        dims: &Dims,
+        geometry: &Launch,
+        arguments: &[Argument<'_, Self::Buffer>],
+    ) -> Result<()>;
+    /// Starts what is queued and waits for it.
+    fn submit(&self) -> Result<()>;
+    /// The vendor's product `out [n, rows] = x [n, cols] W^T`, where there is one for these types and sizes.
+    fn matmul(
+        &self,
+        _x: &Self::Buffer,
+        _weight: &LaunchedMatrix<Self::Buffer>,
+        _out: &mut Self::Buffer,
+        _n: usize,
+    ) -> Option<Result<()>> {
+        None
+    }
+}
+
+/// Which of a kernel's variants are launched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Variants {
+    /// The reference's kernels alone: the boxes' default bodies, in primitive kernels.
+    Plain,
+    /// The fast ones where they fit: four elements a thread, matrix-vector products, fused decode steps.
+    Fast,
+}
+
+/// A device that launches the Metal kernels on the machine `L`.
+#[derive(Debug)]
+pub struct Launched<L> {
+    launcher: L,
+    variants: Variants,
+}
+
+impl<L: Launcher> Launched<L> {
+    /// A device on `launcher`.
+    pub const fn new(launcher: L, variants: Variants) -> Self {
+        Self { launcher, variants }
+    }
+
+    /// The machine.
+    pub const fn launcher(&self) -> &L {
+        &self.launcher
+    }
+
+    /// Launches `kernel` over `dims` with `buffers`, and `floats`, in the order of its bindings. Integer constants are
+    /// the dimensions of their names.
+    fn run(
+        &self,
+        name: &str,
+        dims: &[(&'static str, usize)],
+        buffers: &[Argument<'_, L::Buffer>],
+        floats: &[f32],
+    ) -> Result<()> {
+        let failed = |reason: String| Error::Launch { kernel: name.to_owned(), reason };
+        let found = catalogue::find(name).map_err(|e| failed(e.to_string()))?;
+        let kernel = &found.ok_or_else(|| failed("there is no such kernel".to_owned()))?.kernel;
+        let dims: Vec<_> = dims.iter().map(|&(name, value)| (name, value as u64)).collect();
+        let dims = Dims::new(&dims);
+        let limits = self.launcher.limits();
+        let geometry = launch(name, &dims, &limits).map_err(|e| failed(e.to_string()))?;
+        let arguments = arguments(kernel, &dims, buffers, floats);
+        let bound: Vec<_> = arguments.iter().map(bound::<L>).collect();
+        check_binding(kernel, &dims, &bound).map_err(|e| failed(e.to_string()))?;
+        if geometry.is_empty() {
+            return Ok(());
+        }
+        self.launcher.launch(kernel, &dims, &geometry, &arguments)
+    }
+
+    /// `name` with `_v4` where fast variants are wanted and four divides `length`.
+    fn vectored(&self, name: &str, length: usize) -> String {
+        let fits = self.variants == Variants::Fast && length.is_multiple_of(4);
+        if fits { format!("{name}_v4") } else { name.to_owned() }
+    }
+}
+
+/// A whole buffer as an argument.
+const fn whole<B>(buffer: &B) -> Argument<'_, B> {
+    Argument::Buffer { buffer, first: 0 }
+}
+
+/// A whole buffer, or none.
+fn optional<B>(buffer: Option<&B>) -> Argument<'_, B> {
+    buffer.map_or(Argument::Nil, whole)
+}
+
+/// The arguments of `kernel`: its buffers and floats in turn, its integers from `dims`. What is missing is nil, and
+/// refused by the check that follows.
+fn arguments<'a, B>(
+    kernel: &Kernel,
+    dims: &Dims,
+    buffers: &[Argument<'a, B>],
+    floats: &[f32],
+) -> Vec<Argument<'a, B>> {
+    let (mut buffers, mut floats) = (buffers.iter(), floats.iter());
+    let one = |(_, parameter): (usize, &thermite_kernels::syntax::Parameter)| match parameter.role {
+        Role::Buffer { .. } => buffers.next().copied().unwrap_or(Argument::Nil),
+        _ if parameter.element == "float" => floats.next().map_or(Argument::Nil, |&x| Argument::Float(x)),
+        _ => {
+            let value = dims.get(&parameter.name).ok().and_then(|v| i32::try_from(v).ok());
+            value.map_or(Argument::Nil, Argument::Int)
+        }
+    };
+    bindable(kernel).into_iter().map(one).collect()
+}
+
+/// What the contract's check sees of an argument.
+fn bound<L: Launcher>(argument: &Argument<'_, L::Buffer>) -> Bound {
+    match *argument {
+        Argument::Buffer { buffer, first } => {
+            let (dtype, len) = L::shape(buffer);
+            Bound::Buffer { scalar: scalar(dtype), length: len.saturating_sub(first) as u64 }
+        }
+        Argument::Int(value) => Bound::Int(value),
+        Argument::Float(value) => Bound::Float(value),
+        Argument::Nil => Bound::Nil,
+    }
+}
+
+/// The kernels' name for an element type.
+#[must_use]
+pub const fn scalar(dtype: Dtype) -> Scalar {
+    match dtype {
+        Dtype::F32 => Scalar::F32,
+        Dtype::F16 => Scalar::F16,
+        Dtype::BF16 => Scalar::Bf16,
+        Dtype::I32 => Scalar::I32,
+    }
+}
