@@ -216,7 +216,7 @@ pub fn check_indices(
 }
 
 /// Buffers and constants with their indices, in the order of the indices.
-pub(crate) fn bindable(kernel: &Kernel) -> Vec<(usize, &Parameter)> {
+pub fn bindable(kernel: &Kernel) -> Vec<(usize, &Parameter)> {
     let mut found: Vec<_> = kernel
         .parameters
         .iter()

@@ -10,9 +10,7 @@ mod geometry;
 mod table;
 mod tables;
 
-#[cfg(any(feature = "emulated", feature = "conformance"))]
-pub(crate) use check::bindable;
-pub use check::{BindingError, Bound, Scalar, check_binding, check_indices};
+pub use check::{BindingError, Bound, Scalar, bindable, check_binding, check_indices};
 pub use geometry::{Launch, Limits, attention_tiles, launch};
 #[cfg(feature = "conformance")]
 pub(crate) use table::head_size;

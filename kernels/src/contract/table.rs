@@ -2,9 +2,9 @@
 
 use super::tables;
 
-/// What a kernel wants. Sizes are text over its dimensions, and over what an instance's name says: `v` is the number of
-/// elements that a thread of a `_v4` instance takes, 1 for the others; `built_hs` the head size of an `_hs64` instance, `hs` for the others,
-/// and `tile_keys` how many keys its tiles hold.
+/// What a kernel wants. Sizes are text over its dimensions, and over what an instance's name says: `v`, the elements that a
+/// thread of a `_v4` instance takes, or the rows of a simdgroup of a `_rows4` instance, 1 for the others; `built_hs`, the
+/// head size of an `_hs64` instance, `hs` for the others; `tile_keys`, how many keys its tiles hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Contract {
     /// Base name: the reference's, without `_f16`, `_v4` and the like.
@@ -74,7 +74,8 @@ pub enum Dispatch {
 }
 
 /// What an instance's name adds to its base name: types, elements a thread, norm, activation; and a head size.
-const SUFFIXES: &[&str] = &["_v4", "_f32", "_f16", "_bf16", "_rms", "_layer", "_gelu", "_silu", "_relu"];
+const SUFFIXES: &[&str] =
+    &["_v4", "_rows4", "_f32", "_f16", "_bf16", "_rms", "_layer", "_gelu", "_silu", "_relu"];
 
 /// Every contract, by file and in the order of the reference.
 pub fn contracts() -> impl Iterator<Item = &'static Contract> {
@@ -95,9 +96,9 @@ pub fn contract_of(name: &str) -> Option<&'static Contract> {
     }
 }
 
-/// Elements that a thread of instance `name` takes.
+/// Elements that a thread of instance `name` takes, or rows a simdgroup.
 pub(super) fn elements_a_thread(name: &str) -> u64 {
-    if name.ends_with("_v4") { 4 } else { 1 }
+    if name.ends_with("_v4") || name.ends_with("_rows4") { 4 } else { 1 }
 }
 
 /// The head size that instance `name` is compiled for, if its name says one.

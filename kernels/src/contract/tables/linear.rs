@@ -37,7 +37,7 @@ pub(super) static LINEAR: &[Contract] = &[
             read("residual", &["N", "M"]).or_nil(),
         ],
         conditions: &[],
-        dispatch: simdgroups_by_rows("ceil(M / 16)"),
+        dispatch: simdgroups_by_rows("ceil(M / (4 * v))"),
         threadgroup_memory: &[],
     },
     Contract {
@@ -93,11 +93,11 @@ pub(super) static DECODE: &[Contract] = &[
                 update("k_cache", CACHE),
                 update("v_cache", CACHE),
             ],
-            "ceil((nh + 2 * n_kv_head) * hs / 16)",
+            "ceil((nh + 2 * n_kv_head) * hs / 8)",
         )
     },
-    decode("decode_swiglu", GATE_UP, "ceil(M / 8)"),
-    decode("decode_geglu", GATE_UP, "ceil(M / 8)"),
-    decode("decode_up_gelu", PROJECT, "ceil(M / 16)"),
-    decode("decode_head", PROJECT, "ceil(M / 16)"),
+    decode("decode_swiglu", GATE_UP, "ceil(M / 4)"),
+    decode("decode_geglu", GATE_UP, "ceil(M / 4)"),
+    decode("decode_up_gelu", PROJECT, "ceil(M / 4)"),
+    decode("decode_head", PROJECT, "ceil(M / 4)"),
 ];
