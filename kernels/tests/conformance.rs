@@ -11,7 +11,7 @@ use thermite_kernels::emulator::{Build, Emulator, Recipe};
 
 fn fast() -> Emulator {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    Emulator::from_recipe(&Recipe { cache, ..Recipe::embedded(Build::Fast) }).unwrap()
+    Emulator::from_recipe(&Recipe { cache, ..Recipe::embedded(Build::Fast) }).expect("the kernels compile")
 }
 
 #[test]

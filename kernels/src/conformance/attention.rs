@@ -120,7 +120,7 @@ pub(super) fn rope(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         let [_, t, hs] = shape;
         let (x, freqs) = (tensor(kernel, "x", 24, shape, scale), freqs(kernel, t, hs));
         let (values, table) = (x.values(), freqs.values());
-        let mut wanted = values.clone();
+        let mut wanted = values;
         for (r, row) in wanted.chunks_mut(hs).enumerate() {
             rotate(row, &table[(r % t) * hs..][..hs]);
         }
