@@ -66,12 +66,15 @@ impl EngineOptions {
 /// # Errors
 /// Files that are missing or of another form.
 pub fn load_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
+    let json = files.tokenizer_json()?;
     let special = SpecialTokens::from_configs(
         &files.config_json,
         files.tokenizer_config_json.as_deref(),
         files.generation_config_json.as_deref(),
-    )?;
-    Ok(Tokenizer::from_bytes(files.tokenizer_json()?, &special)?)
+    );
+    special
+        .and_then(|special| Tokenizer::from_bytes(json, &special))
+        .map_err(|source| Error::TokenizerFiles { folder: files.origin.clone(), source })
 }
 
 /// A sequence in the cache.

@@ -1,5 +1,7 @@
 //! What can go wrong while text is made.
 
+use std::path::{MAIN_SEPARATOR, PathBuf};
+
 use crate::sampling::SamplingError;
 use crate::stop::EmptyStop;
 use crate::tokenizer::TokenizerError;
@@ -19,6 +21,14 @@ pub enum Error {
     /// Tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The files that a tokenizer is made from; the error begins with the file's name.
+    #[error("{}{MAIN_SEPARATOR}{source}", folder.display())]
+    TokenizerFiles {
+        /// Their folder.
+        folder: PathBuf,
+        /// What is wrong, and in which of them.
+        source: TokenizerError,
+    },
     /// A sampling parameter.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

@@ -2,9 +2,9 @@
 
 /// A stop string was empty: it would end every text before its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("stop string {index} is empty")]
+#[error("stop string {} is empty", index + 1)]
 pub struct EmptyStop {
-    /// Its place among the stop strings.
+    /// Its place among the stop strings, from 0.
     pub index: usize,
 }
 

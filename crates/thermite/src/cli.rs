@@ -13,7 +13,7 @@ use self::model::at_least_one;
 pub(crate) use self::model::{AttentionArg, DeviceKind, ModelArgs, RunArgs};
 pub(crate) use self::sampling::SamplingArgs;
 
-/// Thermite writes, reads and measures text with language models, on Metal compute kernels
+// What it is called and what it is comes from Cargo.toml.
 #[derive(Debug, Parser)]
 #[command(name = "thermite", version, about, arg_required_else_help = true, max_term_width = 100)]
 #[command(after_help = help::THERMITE)]
@@ -64,17 +64,17 @@ pub(crate) struct GenerateArgs {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 #[derive(Debug, Args)]
@@ -105,14 +105,14 @@ pub(crate) struct TokenizeArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
-    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL")]
+    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
-    #[arg(default_value = BUILTIN, env = "THERMITE_MODEL")]
+    #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Print one JSON object: model, config, parameters, totals, memory, tensors
     #[arg(long)]
@@ -124,7 +124,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct FlowArgs {
     /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
-    #[arg(default_value = BUILTIN, env = "THERMITE_MODEL")]
+    #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Tokens of the prompt that is computed
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]

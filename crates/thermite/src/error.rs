@@ -1,7 +1,7 @@
 //! What the command reports.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// An error of the command.
 #[derive(Debug, thiserror::Error)]
@@ -22,15 +22,15 @@ pub(crate) enum Error {
     #[error("the output cannot be written: {0}")]
     Json(#[from] serde_json::Error),
     /// A file that the user named.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", name(path))]
     File {
-        /// The file.
+        /// The file, `-` for standard input.
         path: PathBuf,
         /// What happened.
         source: io::Error,
     },
     /// A text file in another encoding.
-    #[error("{}: not UTF-8 from byte {offset} on", path.display())]
+    #[error("{}: not UTF-8 text: byte {offset} is invalid", name(path))]
     NotUtf8 {
         /// The file, `-` for standard input.
         path: PathBuf,
@@ -62,6 +62,11 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// What errors call the file that the user named.
+fn name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 impl From<thermite_device::Error> for Error {

@@ -9,7 +9,7 @@ use thermite_engine::{BUILTIN, EngineOptions};
 #[command(next_help_heading = "Model and device")]
 pub(crate) struct ModelArgs {
     /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
-    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL")]
+    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) run: RunArgs,
@@ -20,22 +20,22 @@ pub(crate) struct ModelArgs {
 #[command(next_help_heading = "Model and device")]
 pub(crate) struct RunArgs {
     /// Where to compute; auto takes the best that there is here
-    #[arg(long, value_enum, default_value_t = DeviceKind::Auto, value_name = "DEVICE", env = "THERMITE_DEVICE")]
+    #[arg(long, value_enum, default_value_t = DeviceKind::Auto, value_name = "DEVICE", env = "THERMITE_DEVICE", hide_env_values = true)]
     pub(crate) device: DeviceKind,
     /// Processor threads [default: one per core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
     /// How attention is computed: auto is naive up to 512 tokens and flash above
     #[arg(long, value_enum, default_value_t = AttentionArg::Auto, value_name = "KIND")]
     pub(crate) attention: AttentionArg,
     /// Tokens that prompt and answers may have together [default: as many as the model can]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) context: Option<usize>,
     /// Number type of the keys and values kept for each token: f16 takes half the memory
     #[arg(long, value_enum, default_value_t = KvArg::F32, value_name = "TYPE")]
     pub(crate) kv_type: KvArg,
     /// Tokens of a prompt that are computed at once
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) chunk: usize,
 }
 

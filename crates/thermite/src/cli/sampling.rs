@@ -8,7 +8,7 @@ use thermite_engine::{GenerateParams, SamplingParams};
 #[command(next_help_heading = "Sampling: how each token is chosen, and when to end")]
 pub(crate) struct SamplingArgs {
     /// Tokens to write at most [default: until the model ends, or the context is full]
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     max_tokens: Option<usize>,
     /// 0 always takes the likeliest token; higher is wilder
     #[arg(long, value_name = "T", default_value_t = SamplingParams::default().temperature, allow_negative_numbers = true)]
@@ -26,7 +26,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "X", default_value_t = SamplingParams::default().repeat_penalty, allow_negative_numbers = true)]
     repeat_penalty: f32,
     /// Tokens that the three penalties look back on
-    #[arg(long, value_name = "N", default_value_t = SamplingParams::default().repeat_last_n)]
+    #[arg(long, value_name = "N", default_value_t = SamplingParams::default().repeat_last_n, allow_negative_numbers = true)]
     repeat_last_n: usize,
     /// Taken from the scores of tokens that were there already
     #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
@@ -38,7 +38,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "CAP", allow_negative_numbers = true)]
     softcap: Option<f32>,
     /// The same seed gives the same text [default: another each time]
-    #[arg(long, value_name = "SEED")]
+    #[arg(long, value_name = "SEED", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Ends the text where TEXT would begin; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -31,9 +31,7 @@ fn chat<D: Device>(args: &ChatArgs, device: D) -> Result<(), Error> {
     let interrupt = Interrupt::install()?;
     let mut chat = Chat { engine, params, sequence: Sequence::default(), last: None };
     let mut input = Input::open()?;
-    note(
-        "What you type is added to the text, and the model goes on from there, without a chat template. /help",
-    );
+    note("No chat template: the model goes on from what you type. /help for commands.");
     while let Some(line) = input.next()? {
         match Instruction::of(&line) {
             Instruction::Quit => break,

@@ -62,20 +62,24 @@ fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(
 /// What was done, and how fast; `tokens` of the `context` are taken now.
 pub(crate) fn closing_line(done: &Generation, tokens: usize, context: usize) -> String {
     let t = &done.timings;
-    let mut parts = vec![format!("{} prompt tokens", t.prompt_tokens)];
+    let mut parts = Vec::new();
     if t.prompt_tokens > 0 {
-        parts[0] += &format!(", prefill {:.0} tok/s", t.prefill_rate());
+        parts.push(format!("{} read at {:.0} tok/s", counted(t.prompt_tokens), t.prefill_rate()));
     }
-    let mut written = format!("{} tokens", t.generated_tokens);
-    if t.generated_tokens > 1 {
-        written += &format!(", decode {:.0} tok/s", t.decode_rate());
-    }
-    parts.push(written);
+    parts.push(match t.generated_tokens {
+        n @ ..2 => format!("{n} written"),
+        n => format!("{n} written at {:.0} tok/s", t.decode_rate()),
+    });
     if t.generated_tokens > 0 {
-        parts.push(format!("first token after {:.1} ms", t.first_token_seconds * 1e3));
+        parts.push(format!("first after {:.1} ms", t.first_token_seconds * 1e3));
     }
     if tokens >= context {
         parts.push(format!("context of {context} full"));
     }
     format!("[{}]", parts.join(" | "))
+}
+
+/// `1 token`, `2 tokens`.
+pub(crate) fn counted(tokens: usize) -> String {
+    format!("{tokens} token{}", if tokens == 1 { "" } else { "s" })
 }

@@ -109,12 +109,12 @@ fn text(report: &Report<'_>, args: &InspectArgs) -> String {
         format!("{}: {}, {} parameters\n\nConfig\n", printable(model), c.architecture, grouped(*parameters));
     let head = if c.tied { "the embedding (tied)" } else { "a matrix of its own" };
     for (name, value) in [
-        ("layers", c.n_layer.to_string()),
-        ("channels", c.n_embd.to_string()),
+        ("layers", grouped(c.n_layer)),
+        ("channels", grouped(c.n_embd)),
         ("heads", format!("{} of {} channels, {} for keys and values", c.n_head, c.head_dim, c.n_kv_head)),
-        ("MLP channels", c.n_inner.to_string()),
-        ("vocabulary", format!("{} tokens", c.n_vocab)),
-        ("context", format!("{} tokens", c.n_ctx)),
+        ("MLP channels", grouped(c.n_inner)),
+        ("vocabulary", format!("{} tokens", grouped(c.n_vocab))),
+        ("context", format!("{} tokens", grouped(c.n_ctx))),
         ("output head", head.to_owned()),
     ] {
         let _ = writeln!(out, "  {name:<13} {value}");

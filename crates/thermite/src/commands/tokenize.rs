@@ -7,6 +7,7 @@ use thermite_engine::{Tokenizer, load_tokenizer, open_model};
 use unicode_width::UnicodeWidthStr;
 
 use crate::cli::TokenizeArgs;
+use crate::commands::generate::counted;
 use crate::error::Error;
 use crate::output::{given_text, print, print_json, printable};
 
@@ -53,8 +54,7 @@ fn table(tokenizer: &Tokenizer, ids: &[u32]) -> String {
         let pad = text_width - text.width();
         let _ = writeln!(out, "{id:>id_width$}  {text}{:pad$}  {piece}", "");
     }
-    let tokens = if cells.len() == 1 { "token" } else { "tokens" };
-    let _ = writeln!(out, "{} {tokens}", cells.len());
+    let _ = writeln!(out, "{}", counted(cells.len()));
     out
 }
 
