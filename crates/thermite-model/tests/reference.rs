@@ -3,29 +3,10 @@
 
 mod common;
 
-use common::{Runner, cpu};
-use serde::Deserialize;
+use common::{Runner, argmax, cpu, prompts};
 use thermite_device::cpu::Isa;
 use thermite_device::{AttentionKind, Outputs};
 use thermite_model::Options;
-
-#[derive(Deserialize)]
-struct Reference {
-    prompts: Vec<Prompt>,
-}
-
-#[derive(Deserialize)]
-struct Prompt {
-    ids: Vec<u32>,
-    greedy: Vec<u32>,
-    last_logits: Vec<f32>,
-}
-
-fn prompts() -> Vec<Prompt> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/stories-3m/reference.json");
-    let text = std::fs::read_to_string(path).unwrap();
-    serde_json::from_str::<Reference>(&text).unwrap().prompts
-}
 
 fn each_way(mut check: impl FnMut(Isa, AttentionKind)) {
     for isa in Isa::available() {
@@ -33,10 +14,6 @@ fn each_way(mut check: impl FnMut(Isa, AttentionKind)) {
             check(isa, kind);
         }
     }
-}
-
-fn argmax(logits: &[f32]) -> u32 {
-    (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
 }
 
 #[test]

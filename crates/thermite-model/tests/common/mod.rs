@@ -1,5 +1,7 @@
-//! The embedded model on a device, and a sequence to run through it.
+//! The embedded model on a device, a sequence to run through it, and what must come out.
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its part
 
+use serde::Deserialize;
 use thermite_device::cpu::{Cpu, Isa};
 use thermite_device::{Batch, Device, Dtype, Outputs};
 use thermite_formats::{EmbeddedModel, ModelFiles};
@@ -28,14 +30,20 @@ pub(crate) struct Runner<D: Device> {
     pub(crate) model: Model<D>,
     pub(crate) cache: KvCache<D>,
     sequences: usize,
+    /// Tokens of the longest sequence so far.
+    pub(crate) len: usize,
 }
 
 impl<D: Device> Runner<D> {
     pub(crate) fn new(device: D, options: Options, sequences: usize) -> Self {
+        Self::with_cache(device, options, sequences, Dtype::F32)
+    }
+
+    pub(crate) fn with_cache(device: D, options: Options, sequences: usize, dtype: Dtype) -> Self {
         let model = Model::load(&files(), device, options).unwrap();
         let blocks = model.config().n_ctx / BLOCK * sequences;
-        let cache = KvCache::new(model.device(), model.config(), blocks, BLOCK, Dtype::F32).unwrap();
-        Self { model, cache, sequences }
+        let cache = KvCache::new(model.device(), model.config(), blocks, BLOCK, dtype).unwrap();
+        Self { model, cache, sequences, len: 0 }
     }
 
     pub(crate) fn blocks(&self, sequence: usize) -> Vec<i32> {
@@ -50,6 +58,7 @@ impl<D: Device> Runner<D> {
             batch.push(tokens, start, &self.blocks(sequence), BLOCK, outputs).unwrap();
         }
         self.model.forward(&batch, &mut self.cache).unwrap();
+        self.len = spans.iter().map(|(_, tokens, start, _)| start + tokens.len()).max().unwrap_or(0);
         let v = self.model.config().n_vocab;
         (0..batch.outputs.len())
             .map(|row| {
@@ -64,4 +73,26 @@ impl<D: Device> Runner<D> {
     pub(crate) fn prompt(&mut self, tokens: &[u32]) -> Vec<f32> {
         self.run(&[(0, tokens, 0, Outputs::Last)]).remove(0)
     }
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    prompts: Vec<Prompt>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Prompt {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) greedy: Vec<u32>,
+    pub(crate) last_logits: Vec<f32>,
+}
+
+pub(crate) fn prompts() -> Vec<Prompt> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/stories-3m/reference.json");
+    let text = std::fs::read_to_string(path).unwrap();
+    serde_json::from_str::<Reference>(&text).unwrap().prompts
+}
+
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap() as u32
 }
