@@ -1,5 +1,7 @@
 //! Sequences that stay in the cache between turns.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 use std::ops::ControlFlow;
 
 use thermite_device::cpu::Cpu;

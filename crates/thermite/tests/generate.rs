@@ -1,5 +1,7 @@
 //! `thermite generate`, as a user meets it.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 mod common;
 
 use std::io::{BufRead, BufReader, Read};

@@ -68,7 +68,7 @@ fn tokenizers() {
     ));
     insta::assert_snapshot!(spoilt(|model| {
         model.edit_json("tokenizer.json", |t| {
-            t["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})
+            t["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"});
         });
     }));
 }

@@ -149,7 +149,7 @@ fn text(report: &Report<'_>, args: &InspectArgs) -> String {
     for (name, bytes, note) in [
         ("weights", plan.weights, String::new()),
         ("KV cache", plan.kv_cache, format!("keys and values of all tokens, in {kv}")),
-        ("activations", plan.activations, format!("for up to {} tokens at once", rows)),
+        ("activations", plan.activations, format!("for up to {rows} tokens at once")),
         ("together", memory.total, String::new()),
     ] {
         let line = format!("  {name:<12} {:>9}  {note}", megabytes(bytes));

@@ -1,5 +1,5 @@
 //! What the tests of the command share.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)] // a failed helper is a failed test
 
 use std::path::{Path, PathBuf};
 
