@@ -11,6 +11,7 @@ pub mod catalogue;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod contract;
+pub mod document;
 #[cfg(feature = "emulated")]
 pub mod emulator;
 pub mod sources;

@@ -87,6 +87,7 @@ pub(super) fn scores(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         CaseOf::new(kernel, &dims(shape))
             .about(about)
             .threads(threads)
+            .surplus(1)
             .read("Q", q)
             .read("K", k)
             .write("att", wanted, tolerance)
@@ -108,6 +109,7 @@ pub(super) fn mix(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         CaseOf::new(kernel, &dims(shape))
             .about(about)
             .threads(threads)
+            .surplus(1)
             .read("att", att)
             .read("V", v)
             .write("out", wanted, tolerance)
@@ -128,6 +130,7 @@ pub(super) fn rope(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         CaseOf::new(kernel, &dims(shape))
             .about(about)
             .threads(threads)
+            .surplus(1)
             .read("freqs", freqs)
             .update("x", x, wanted, tolerance)
             .visit(visit);

@@ -86,6 +86,9 @@ pub struct Case {
     pub dims: Dims,
     /// Limits that fix the threadgroup.
     pub limits: Limits,
+    /// Threadgroups launched beyond the geometry's, in x, y and z: they must do nothing. A runner that cannot may leave
+    /// them out.
+    pub surplus: [u32; 3],
     /// By buffer index.
     pub arguments: Vec<Argument>,
     /// The parameters' names, likewise.
@@ -159,13 +162,14 @@ pub(super) struct CaseOf<'k> {
     dims: Dims,
     about: &'static str,
     threads: u32,
+    surplus: [u32; 3],
     given: Vec<(&'static str, Argument, Expectation)>,
 }
 
 impl<'k> CaseOf<'k> {
     pub(super) fn new(kernel: &'k Kernel, dims: &[(&'static str, usize)]) -> Self {
         let dims: Vec<_> = dims.iter().map(|&(name, value)| (name, value as u64)).collect();
-        Self { kernel, dims: Dims::new(&dims), about: "", threads: 1024, given: Vec::new() }
+        Self { kernel, dims: Dims::new(&dims), about: "", threads: 1024, surplus: [0; 3], given: Vec::new() }
     }
 
     /// One more dimension.
@@ -182,6 +186,12 @@ impl<'k> CaseOf<'k> {
     /// At most this many threads a threadgroup.
     pub(super) fn threads(mut self, threads: u32) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// One threadgroup more than the geometry's in dimension `i`.
+    pub(super) fn surplus(mut self, i: usize) -> Self {
+        self.surplus[i] = 1;
         self
     }
 
@@ -233,6 +243,7 @@ impl<'k> CaseOf<'k> {
             about: self.about,
             dims: self.dims.clone(),
             limits,
+            surplus: self.surplus,
             arguments: Vec::new(),
             names: Vec::new(),
             expected: Vec::new(),

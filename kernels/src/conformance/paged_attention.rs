@@ -191,9 +191,21 @@ pub(super) fn decode(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     });
 }
 
+/// As `decode`, with the query heads of a KV head shared out to one threadgroup, and to one each.
+pub(super) fn decode_grouped(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    each_decode(kernel, |batch| {
+        let wanted = batch.attention();
+        for groups in [batch.nh, batch.n_kv_head] {
+            let tolerance = Tolerance::of_scale(1e-5, &wanted);
+            let case = batch.case(kernel).dim("groups", groups);
+            case.write("out", wanted.clone(), tolerance).visit(visit);
+        }
+    });
+}
+
 const CHUNK: usize = 24;
 
-/// partial [N, nh, parts, hs] and stats [N, nh, parts, 2]. What an empty part leaves in `partial` is not looked at.
+/// partial [N, nh, parts, hs] and stats [N, nh, parts, 2]: the maximum in units of ln 2, and the weights. What an empty part leaves in `partial` is not looked at.
 fn split_of(batch: &Batch, parts: usize) -> (Vec<f64>, Vec<f64>) {
     let (mut partial, mut stats) = (Vec::new(), Vec::new());
     for (sequence, &(length, _)) in batch.sequences.iter().enumerate() {
@@ -203,7 +215,7 @@ fn split_of(batch: &Batch, parts: usize) -> (Vec<f64>, Vec<f64>) {
                 let part = batch.part(sequence, sequence, length.saturating_sub(1), h, range);
                 let unwritten = Data::unwritten(Scalar::F32, batch.hs).values();
                 partial.extend(if part.weights == 0.0 { unwritten } else { part.values });
-                stats.extend([part.largest, part.weights]);
+                stats.extend([part.largest * std::f64::consts::LOG2_E, part.weights]);
             }
         }
     }
@@ -219,8 +231,9 @@ pub(super) fn split(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
             .case(kernel)
             .dim("parts", parts)
             .dim("chunk", CHUNK)
+            .dim("groups", batch.n_kv_head)
             .write("partial", partial, tolerance)
-            .write("stats", stats, Tolerance { absolute: 1e-5, relative: 1e-5 })
+            .write("part_stats", stats, Tolerance { absolute: 1e-5, relative: 1e-5 })
             .visit(visit);
     });
 }
@@ -236,7 +249,7 @@ pub(super) fn combine(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
             &[("N", batch.sequences.len()), ("nh", batch.nh), ("hs", batch.hs), ("parts", parts)],
         )
         .read("partial", stored(kernel, "partial", &partial))
-        .read("stats", stored(kernel, "stats", &stats))
+        .read("part_stats", stored(kernel, "part_stats", &stats))
         .write("out", wanted, tolerance)
         .visit(visit);
     });

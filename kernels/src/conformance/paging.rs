@@ -34,7 +34,7 @@ pub(super) fn split_heads(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
                 ("rows", rows),
                 ("column", MARGIN),
             ];
-            let case = CaseOf::new(kernel, &dims).read("x", x);
+            let case = CaseOf::new(kernel, &dims).surplus(1).read("x", x);
             case.write("out", wanted, Tolerance::EXACT).visit(visit);
         }
     }
@@ -54,7 +54,7 @@ pub(super) fn merge_heads(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
                 }
             }
             let dims = [("N", n), ("nh", nh), ("T", t), ("hs", hs), ("first_row", first_row), ("rows", rows)];
-            let case = CaseOf::new(kernel, &dims).read("x", x);
+            let case = CaseOf::new(kernel, &dims).surplus(1).read("x", x);
             case.update("out", out, wanted, Tolerance::EXACT).visit(visit);
         }
     }
@@ -84,6 +84,7 @@ pub(super) fn rope_rows(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
                 ("n_positions", n_positions),
             ];
             CaseOf::new(kernel, &dims)
+                .surplus(1)
                 .read("freqs", freqs)
                 .read("positions", indices(&positions))
                 .update("x", x, wanted, Tolerance { absolute: 1e-6, relative: 1e-6 })
@@ -137,6 +138,7 @@ pub(super) fn cache_write(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
                 ("n_blocks", n_blocks),
             ];
             CaseOf::new(kernel, &dims)
+                .surplus(1)
                 .update("k_cache", k_cache, k_wanted, Tolerance::ROUNDED)
                 .update("v_cache", v_cache, v_wanted, Tolerance::ROUNDED)
                 .read("qkv", qkv)
@@ -176,6 +178,7 @@ pub(super) fn cache_gather(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
                 ("n_blocks", n_blocks),
             ];
             CaseOf::new(kernel, &dims)
+                .surplus(1)
                 .read("k_cache", k_cache)
                 .read("v_cache", v_cache)
                 .read("block_table", indices(&blocks))

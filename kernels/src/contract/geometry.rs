@@ -81,7 +81,10 @@ pub fn launch(kernel: &str, dims: &Dims, limits: &Limits) -> Result<Launch, Geom
 pub(super) fn with_derived(kernel: &str, dims: &Dims) -> Dims {
     let dims = dims.clone().with("v", elements_a_thread(kernel));
     match head_size(kernel).or_else(|| dims.get("hs").ok()) {
-        Some(hs) => dims.with("built_hs", hs).with("tile_keys", if hs < 128 { 64 } else { 32 }),
+        Some(hs) => dims
+            .with("built_hs", hs)
+            .with("tile_keys", if hs < 128 { 64 } else { 32 })
+            .with("decode_keys", if hs < 256 { 32 } else { 16 }),
         None => dims,
     }
 }

@@ -4,7 +4,7 @@ use super::tables;
 
 /// What a kernel wants. Sizes are text over its dimensions, and over what an instance's name says: `v`, the elements that a
 /// thread of a `_v4` instance takes, or the rows of a simdgroup of a `_rows4` instance, 1 for the others; `built_hs`, the
-/// head size of an `_hs64` instance, `hs` for the others; `tile_keys`, how many keys its tiles hold.
+/// head size of an `_hs64` instance, `hs` for the others; `tile_keys` and `decode_keys`, how many keys its tiles hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Contract {
     /// Base name: the reference's, without `_f16`, `_v4` and the like.
@@ -84,15 +84,19 @@ pub fn contracts() -> impl Iterator<Item = &'static Contract> {
 
 /// The contract of a kernel or of its instance `name`.
 pub fn contract_of(name: &str) -> Option<&'static Contract> {
-    let mut base = name;
+    let (whole, fixed) = match head_size(name) {
+        Some(_) => (name.rsplit_once("_hs").map_or(name, |parts| parts.0), true),
+        None => (name, false),
+    };
+    let mut base = whole;
     loop {
-        if let Some(found) = contracts().find(|c| c.kernel == base) {
+        // An instance for one head size may have a contract of its own.
+        let own = |c: &&Contract| fixed && c.kernel.strip_suffix("_hs") == Some(base);
+        let shared = |c: &&Contract| c.kernel == base;
+        if let Some(found) = contracts().find(own).or_else(|| contracts().find(shared)) {
             return Some(found);
         }
-        base = SUFFIXES
-            .iter()
-            .find_map(|suffix| base.strip_suffix(suffix))
-            .or_else(|| without_head_size(base))?;
+        base = SUFFIXES.iter().find_map(|suffix| base.strip_suffix(suffix))?;
     }
 }
 
@@ -104,10 +108,6 @@ pub(super) fn elements_a_thread(name: &str) -> u64 {
 /// The head size that instance `name` is compiled for, if its name says one.
 pub(crate) fn head_size(name: &str) -> Option<u64> {
     name.rsplit_once("_hs")?.1.parse().ok()
-}
-
-fn without_head_size(name: &str) -> Option<&str> {
-    head_size(name).and(name.rsplit_once("_hs")).map(|(base, _)| base)
 }
 
 const fn buffer(name: &'static str, access: Access, shape: &'static [&'static str]) -> BufferRule {

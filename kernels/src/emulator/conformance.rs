@@ -22,7 +22,7 @@ impl Runner for Emulator {
         let buffers = named.map(upload).collect::<Result<Vec<_>, _>>()?;
         let pairs = case.arguments.iter().zip(&buffers);
         let bound: Vec<_> = pairs.map(|(argument, buffer)| bind(argument, buffer.as_ref())).collect();
-        Emulator::launch(self, &case.kernel, &case.dims, &case.limits, &bound)?;
+        self.launch_with_surplus(&case.kernel, &case.dims, &case.limits, case.surplus, &bound)?;
         let download = |(before, buffer): (&conformance::Argument, &Option<Buffer>)| match (before, buffer) {
             (conformance::Argument::Buffer(before), Some(buffer)) => downloaded(buffer, before).map(Some),
             _ => Ok(None),

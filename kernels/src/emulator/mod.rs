@@ -202,6 +202,26 @@ impl Emulator {
         Ok(launch)
     }
 
+    /// As [`Emulator::launch`], with more threadgroups than the geometry's.
+    #[cfg(feature = "conformance")]
+    fn launch_with_surplus(
+        &self,
+        kernel: &str,
+        dims: &Dims,
+        limits: &Limits,
+        surplus: [u32; 3],
+        arguments: &[Argument<'_>],
+    ) -> Result<(), EmulatorError> {
+        let mut launch = launch(kernel, dims, limits)?;
+        if !launch.is_empty() {
+            for (groups, more) in launch.grid.iter_mut().zip(surplus) {
+                *groups = groups.saturating_add(more);
+            }
+        }
+        let [x, y, z] = launch.grid;
+        self.run(kernel, dims, &launch, [0..x, 0..y, 0..z], arguments)
+    }
+
     fn run(
         &self,
         name: &str,

@@ -99,6 +99,21 @@ const PARTIAL: &[&str] = &["N", "nh", "parts", "hs"];
 const STATS: &[&str] = &["N", "nh", "parts", "2"];
 const FITTING_HEADS: &[&str] =
     &["hs == built_hs", "1 <= block_size", "1 <= n_kv_head", "nh % n_kv_head == 0", "nh * hs <= q_stride"];
+const GROUPED_HEADS: &[&str] = &[
+    "hs == built_hs",
+    "1 <= block_size",
+    "1 <= n_kv_head",
+    "nh % n_kv_head == 0",
+    "nh * hs <= q_stride",
+    "q_stride % 4 == 0",
+    "1 <= groups",
+    "nh % groups == 0",
+    "groups % n_kv_head == 0",
+    "ceil(nh / groups) <= 16",
+];
+const SIMDGROUP_A_HEAD: &str = "32 * max(4, ceil(nh / groups))";
+/// 16-bit tiles of keys and of values, rows padded by 8.
+const KEY_TILES: &str = "2 * 2 * decode_keys * (hs + 8)";
 /// A softmax of its own for every simdgroup: hs sums, the maximum and the weight.
 const SOFTMAX_A_SIMDGROUP: &str = "4 * ceil(threads / 32) * (hs + 2)";
 
@@ -118,8 +133,23 @@ pub(super) static DECODE_ATTENTION: &[Contract] = &[
         dispatch: Dispatch::Groups { grid: ["nh", "N", "1"], threads: "128" },
         threadgroup_memory: &[SOFTMAX_A_SIMDGROUP],
     },
+    // Compiled for one head size. `groups` threadgroups share out the query heads: n_kv_head, nh, or between.
     Contract {
-        kernel: "attention_decode_split",
+        kernel: "attention_decode_hs",
+        buffers: &[
+            read("Q", &["N", "q_stride"]),
+            read("k_cache", CACHE),
+            read("v_cache", CACHE),
+            read("block_table", &["N", "max_blocks"]).below("n_blocks"),
+            read("lengths", &["N"]).below("max_blocks * block_size + 1"),
+            write("out", &["N", "nh", "hs"]),
+        ],
+        conditions: GROUPED_HEADS,
+        dispatch: Dispatch::Groups { grid: ["groups", "N", "1"], threads: SIMDGROUP_A_HEAD },
+        threadgroup_memory: &[KEY_TILES, SOFTMAX_A_SIMDGROUP],
+    },
+    Contract {
+        kernel: "attention_decode_split_hs",
         buffers: &[
             read("Q", &["N", "q_stride"]),
             read("k_cache", CACHE),
@@ -127,17 +157,17 @@ pub(super) static DECODE_ATTENTION: &[Contract] = &[
             read("block_table", &["N", "max_blocks"]).below("n_blocks"),
             read("lengths", &["N"]).below("max_blocks * block_size + 1"),
             write("partial", PARTIAL),
-            write("stats", STATS),
+            write("part_stats", STATS),
         ],
-        conditions: FITTING_HEADS,
-        dispatch: Dispatch::Groups { grid: ["nh", "N", "parts"], threads: "128" },
-        threadgroup_memory: &[SOFTMAX_A_SIMDGROUP],
+        conditions: GROUPED_HEADS,
+        dispatch: Dispatch::Groups { grid: ["groups", "N", "parts"], threads: SIMDGROUP_A_HEAD },
+        threadgroup_memory: &[KEY_TILES, SOFTMAX_A_SIMDGROUP],
     },
     Contract {
         kernel: "attention_decode_combine",
-        buffers: &[read("partial", PARTIAL), read("stats", STATS), write("out", &["N", "nh", "hs"])],
+        buffers: &[read("partial", PARTIAL), read("part_stats", STATS), write("out", &["N", "nh", "hs"])],
         conditions: &[],
-        dispatch: Dispatch::Rows { grid: ["nh", "N", "1"], length: "hs" },
-        threadgroup_memory: &[],
+        dispatch: Dispatch::Groups { grid: ["nh", "N", "1"], threads: "256" },
+        threadgroup_memory: &["4 * ceil(threads / 32) * hs"],
     },
 ];
