@@ -46,7 +46,10 @@ fn section(out: &mut String, source: Source<'_>, entries: &[&Entry]) {
             None => groups.push((contract, vec![&entry.kernel])),
         }
     }
-    let _ = writeln!(out, "| kernel | instances | grid | threadgroup | threadgroup memory |\n|---|---|---|---|---|");
+    let _ = writeln!(
+        out,
+        "| kernel | instances | grid | threadgroup | threadgroup memory |\n|---|---|---|---|---|"
+    );
     for (contract, kernels) in &groups {
         let (grid, threads) = dispatch(&contract.dispatch);
         let memory = match contract.threadgroup_memory {
@@ -76,7 +79,8 @@ fn title(text: &str) -> String {
 
 fn instances(base: &str, kernels: &[&Kernel]) -> String {
     let suffixes = kernels.iter().map(|kernel| &kernel.name[base.len()..]);
-    let named: Vec<_> = suffixes.map(|s| if s.is_empty() { "plain".to_owned() } else { format!("`{s}`") }).collect();
+    let named: Vec<_> =
+        suffixes.map(|s| if s.is_empty() { "plain".to_owned() } else { format!("`{s}`") }).collect();
     if named == ["plain"] { String::new() } else { named.join(" ") }
 }
 
@@ -86,7 +90,9 @@ fn dispatch(dispatch: &Dispatch) -> (String, String) {
         format!("`({})`", grid[..=last].join(", "))
     };
     match dispatch {
-        Dispatch::Rows { grid, length } => (format!("{} groups", list(grid)), format!("`min(r32({length}), limit)`")),
+        Dispatch::Rows { grid, length } => {
+            (format!("{} groups", list(grid)), format!("`min(r32({length}), limit)`"))
+        }
         Dispatch::Groups { grid, threads } => (format!("{} groups", list(grid)), format!("`{threads}`")),
         Dispatch::Threads { grid, along } => {
             let mut shape = ["1".to_owned(), "1".to_owned(), "1".to_owned()];
@@ -134,7 +140,13 @@ pub fn page(entry: &Entry) -> Result<String, SyntaxError> {
     let Some(contract) = contract_of(&kernel.name) else { return Ok(out) };
     let (grid, threads) = dispatch(&contract.dispatch);
     let plain = |text: String| text.replace('`', "");
-    let _ = writeln!(out, "grid {}, threadgroup {}\n\n{}", plain(grid), plain(threads), bindings(kernel, contract));
+    let _ = writeln!(
+        out,
+        "grid {}, threadgroup {}\n\n{}",
+        plain(grid),
+        plain(threads),
+        bindings(kernel, contract)
+    );
     let threadgroup = |p: &&Parameter| matches!(p.role, Role::Threadgroup { .. });
     for (parameter, size) in kernel.parameters.iter().filter(threadgroup).zip(contract.threadgroup_memory) {
         let _ = writeln!(out, "  threadgroup {} {}: {size} bytes", parameter.element, parameter.name);

@@ -1,7 +1,8 @@
 //! What Apple's compiler rejects, or reads differently from C++ and CUDA, and what the C++ compilers cannot see.
 
 use super::lexer::{Token, closing, lex, line_of};
-use super::parser::{Kernel, Parameter, Role, parse};
+use super::parser::parse;
+use super::signature::{Kernel, Parameter, Role};
 
 /// A place in a kernel file that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,9 @@ mod lexer;
 mod lint;
 mod macros;
 mod parser;
+mod signature;
 
 pub use blank::blank_attributes;
 pub use lint::{Finding, lint};
-pub use parser::{Kernel, Parameter, Role, SyntaxError, parse};
+pub use parser::parse;
+pub use signature::{Kernel, Parameter, Role, SyntaxError};
