@@ -21,7 +21,7 @@ use thermite_kernels::conformance::{Argument, Case, check, each_case_of};
 use thermite_kernels::emulator::{Build, Emulator, EmulatorError, Recipe};
 
 /// Larger cases would show nothing more, and take long.
-const MOST_ELEMENTS: usize = 12_000;
+const MOST_ELEMENTS: usize = 100_000;
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// Of all mutants, in percent.
 const LEAST_NOTICED: usize = 90;

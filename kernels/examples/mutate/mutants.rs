@@ -24,6 +24,7 @@ const DECLARATION: &str = "extern \"C\" int emulator_mutant; ";
 /// The file with every mutant in it, numbered from `mutants.len()` on. Lines stay where they are.
 pub(crate) fn mutate(file: &str, text: &str, mutants: &mut Vec<Mutant>) -> String {
     let mut out = String::new();
+    let mut unrolled = false; // the line before asks for unrolling: a loop over registers
     for (index, line) in text.lines().enumerate() {
         let mut add = |kind| {
             let number = mutants.len();
@@ -35,13 +36,14 @@ pub(crate) fn mutate(file: &str, text: &str, mutants: &mut Vec<Mutant>) -> Strin
             // Directives need a line of their own; the first line is a comment.
             out += if line.starts_with('#') { "" } else { DECLARATION };
         }
-        out += &mutate_line(line, &mut add);
+        out += &mutate_line(line, unrolled, &mut add);
+        unrolled = line.trim() == "#pragma unroll";
         out.push('\n');
     }
     out
 }
 
-fn mutate_line(line: &str, add: &mut dyn FnMut(&'static str) -> usize) -> String {
+fn mutate_line(line: &str, unrolled: bool, add: &mut dyn FnMut(&'static str) -> usize) -> String {
     let (code, comment) = line.split_at(line.find("//").unwrap_or(line.len()));
     if ["#", "template", "static_assert", "constant constexpr", "inline"]
         .iter()
@@ -50,7 +52,7 @@ fn mutate_line(line: &str, add: &mut dyn FnMut(&'static str) -> usize) -> String
         return line.to_owned();
     }
     let barriers = drop_barriers(code, add);
-    widen_bounds(&barriers, add) + comment
+    widen_bounds(&barriers, unrolled, add) + comment
 }
 
 /// `threadgroup_barrier(…)` becomes `(emulator_mutant == 3 ? (void)0 : threadgroup_barrier(…))`.
@@ -70,7 +72,7 @@ fn drop_barriers(code: &str, add: &mut dyn FnMut(&'static str) -> usize) -> Stri
 }
 
 /// `i < n` becomes `i < (emulator_mutant == 3) + n`, and `i >= n` likewise.
-fn widen_bounds(code: &str, add: &mut dyn FnMut(&'static str) -> usize) -> String {
+fn widen_bounds(code: &str, unrolled: bool, add: &mut dyn FnMut(&'static str) -> usize) -> String {
     let mut out = String::new();
     let mut rest = code;
     while let Some((at, operator)) =
@@ -78,7 +80,7 @@ fn widen_bounds(code: &str, add: &mut dyn FnMut(&'static str) -> usize) -> Strin
     {
         let (before, after) = rest.split_at(at + operator.len());
         out += before;
-        if is_bound(code, after) {
+        if is_bound(code, after, unrolled) {
             let number = add("bound widened");
             out += &format!("(emulator_mutant == {number}) + ");
         }
@@ -87,12 +89,11 @@ fn widen_bounds(code: &str, add: &mut dyn FnMut(&'static str) -> usize) -> Strin
     out + rest
 }
 
-/// Not a bound: a comparison with a literal, and loops over registers, whose bounds are constants of the source.
-fn is_bound(code: &str, right: &str) -> bool {
+/// Not a bound: a comparison with a literal, and loops over registers, unrolled or up to a constant of the source.
+fn is_bound(code: &str, right: &str, unrolled: bool) -> bool {
     let literal = right.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
     let word: String = right.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    let constant = word.len() > 1 && !word.chars().any(|c| c.is_ascii_lowercase())
-        || ["D", "K", "N"].contains(&word.as_str()) && code.contains("= 0;");
-    let by_thread = ["= tid", "= lane", ".id"].iter().any(|start| code.contains(start));
-    !literal && (!constant || by_thread)
+    let constant = word.len() > 1 && !word.chars().any(|c| c.is_ascii_lowercase());
+    let by_thread = ["= tid", "= int(tid)", "= lane", ".id"].iter().any(|start| code.contains(start));
+    !literal && (by_thread || !constant && !unrolled)
 }

@@ -19,6 +19,8 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (2, 64, 0),
     (65, 72, 66),
     (1, 8, 1025),
+    (3, 96, 20),
+    (1, 64, 3),
 ];
 
 pub(super) fn bias_add(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {

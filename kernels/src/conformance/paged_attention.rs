@@ -47,7 +47,7 @@ impl Batch {
     ) -> Self {
         let (nh, n_kv_head, block_size, window, cap) = setting;
         let longest = sequences.iter().map(|s| s.0).max().unwrap_or(0);
-        let max_blocks = longest.div_ceil(block_size) + 1;
+        let max_blocks = longest.div_ceil(block_size).max(1);
         let n_blocks = max_blocks * sequences.len().max(1) + 2;
         let mut generator = Generator::new(100);
         // Blocks in no order, none shared.
