@@ -18,6 +18,15 @@ pub struct Outcome {
     pub failures: Vec<Failure>,
 }
 
+impl Outcome {
+    pub(crate) fn add(&mut self, result: std::result::Result<(), Failure>) {
+        match result {
+            Ok(()) => self.passed += 1,
+            Err(failure) => self.failures.push(failure),
+        }
+    }
+}
+
 /// Runs every case of every kernel that `wanted` names; one outcome a kernel.
 ///
 /// # Errors
@@ -34,10 +43,7 @@ pub fn run<D: Device>(
             return;
         }
         let outcome = outcomes.entry(case.kernel.clone()).or_default();
-        match conformance::check(&mut runner, &case) {
-            Ok(()) => outcome.passed += 1,
-            Err(failure) => outcome.failures.push(failure),
-        }
+        outcome.add(conformance::check(&mut runner, &case));
     })?;
     Ok(outcomes)
 }

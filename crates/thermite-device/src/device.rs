@@ -16,6 +16,8 @@ pub enum Dtype {
     BF16,
     /// Token ids, positions, slots and rows.
     I32,
+    /// Logits as keys that sort: what a top-k search leaves between its kernels.
+    U32,
 }
 
 impl Dtype {
@@ -23,7 +25,7 @@ impl Dtype {
     #[must_use]
     pub const fn bytes(self) -> usize {
         match self {
-            Self::F32 | Self::I32 => 4,
+            Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 => 2,
         }
     }
@@ -36,6 +38,7 @@ impl fmt::Display for Dtype {
             Self::F16 => "f16",
             Self::BF16 => "bf16",
             Self::I32 => "i32",
+            Self::U32 => "u32",
         })
     }
 }

@@ -79,7 +79,8 @@ impl Launcher for EmulatedLauncher {
         let dtype = match buffer.scalar() {
             Scalar::F16 => Dtype::F16,
             Scalar::Bf16 => Dtype::BF16,
-            Scalar::I32 | Scalar::U32 => Dtype::I32,
+            Scalar::I32 => Dtype::I32,
+            Scalar::U32 => Dtype::U32,
             Scalar::F32 | Scalar::U8 => Dtype::F32,
         };
         (dtype, buffer.length() as usize)

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod help;
+mod kernels;
 mod model;
 mod sampling;
 
@@ -9,8 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thermite_engine::BUILTIN;
 
+pub(crate) use self::kernels::{CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
 use self::model::at_least_one;
-pub(crate) use self::model::{AttentionArg, DeviceKind, ModelArgs, RunArgs};
+pub(crate) use self::model::{DeviceKind, ModelArgs, RunArgs};
 pub(crate) use self::sampling::SamplingArgs;
 
 // What it is called and what it is comes from Cargo.toml.
@@ -45,6 +47,9 @@ pub(crate) enum Command {
     /// Measure how fast prompts are read and texts are written
     #[command(after_help = help::BENCH)]
     Bench(BenchArgs),
+    /// Read and check the Metal kernels
+    #[command(after_help = help::KERNELS)]
+    Kernels(KernelsArgs),
     /// Print a script that completes this command in a shell
     #[command(after_help = help::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -129,9 +134,8 @@ pub(crate) struct FlowArgs {
     /// Tokens of the prompt that is computed
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) tokens: usize,
-    /// How attention is computed: auto is naive up to 512 tokens and flash above
-    #[arg(long, value_enum, default_value_t = AttentionArg::Auto, value_name = "KIND")]
-    pub(crate) attention: AttentionArg,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
 #[derive(Debug, Args)]

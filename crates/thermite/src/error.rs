@@ -40,6 +40,9 @@ pub(crate) enum Error {
     /// No prompt anywhere.
     #[error("no prompt: give it as an argument, with --file, or on standard input")]
     NoPrompt,
+    /// A kernel that is not there, or does not pass.
+    #[error("{0}")]
+    Kernels(String),
     /// A plot that could not be drawn.
     #[error("{}: the plot cannot be written: {reason}", path.display())]
     Plot {

@@ -34,6 +34,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Flow(args) => commands::flow::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Kernels(args) => commands::kernels::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

@@ -54,7 +54,7 @@ impl CpuMatrix {
                 Dtype::F32 => place::<f32>(part, first_row, data.all_mut()),
                 Dtype::F16 => place::<f16>(part, first_row, data.all_mut()),
                 Dtype::BF16 => place::<bf16>(part, first_row, data.all_mut()),
-                Dtype::I32 => {
+                Dtype::I32 | Dtype::U32 => {
                     return Err(Error::shape("matrix", "dtype", dtype, "f32, f16 or bf16"));
                 }
             }
@@ -82,7 +82,7 @@ impl CpuMatrix {
         match self.dtype() {
             Dtype::F16 => walk::<f16>(self, row, &mut each),
             Dtype::BF16 => walk::<bf16>(self, row, &mut each),
-            Dtype::F32 | Dtype::I32 => walk::<f32>(self, row, &mut each),
+            Dtype::F32 | Dtype::I32 | Dtype::U32 => walk::<f32>(self, row, &mut each),
         }
     }
 }
@@ -137,7 +137,7 @@ pub(super) fn linear(
         match weight.dtype() {
             Dtype::F16 => run::<f16>(isa, &job),
             Dtype::BF16 => run::<bf16>(isa, &job),
-            Dtype::F32 | Dtype::I32 => run::<f32>(isa, &job),
+            Dtype::F32 | Dtype::I32 | Dtype::U32 => run::<f32>(isa, &job),
         }
     });
 }

@@ -22,7 +22,7 @@ fn bias<D: Device>(linear: &Linear<D>) -> Option<&D::Buffer> {
 /// What the fused kernels' names say of a weight's type.
 const fn storage<B>(weight: &LaunchedMatrix<B>) -> &'static str {
     match weight.dtype {
-        Dtype::F32 | Dtype::I32 => "_f32",
+        Dtype::F32 | Dtype::I32 | Dtype::U32 => "_f32",
         Dtype::F16 => "_f16",
         Dtype::BF16 => "_bf16",
     }

@@ -56,7 +56,7 @@ pub(super) const fn suffix(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "_f16",
         Dtype::BF16 => "_bf16",
-        Dtype::F32 | Dtype::I32 => "",
+        Dtype::F32 | Dtype::I32 | Dtype::U32 => "",
     }
 }
 

@@ -5,6 +5,7 @@
 //! the kernels' contracts, so a machine adds neither.
 
 mod boxes;
+pub mod conformance;
 mod device;
 mod matrix;
 
@@ -196,5 +197,6 @@ pub const fn scalar(dtype: Dtype) -> Scalar {
         Dtype::F16 => Scalar::F16,
         Dtype::BF16 => Scalar::Bf16,
         Dtype::I32 => Scalar::I32,
+        Dtype::U32 => Scalar::U32,
     }
 }

@@ -82,3 +82,27 @@ Examples:
   source <(thermite completions bash)
   thermite completions zsh > ~/.zfunc/_thermite
   thermite completions fish > ~/.config/fish/completions/thermite.fish";
+
+pub(super) const KERNELS: &str = "\
+Without a command, the kernels are listed.
+
+Examples:
+  thermite kernels
+  thermite kernels show layernorm_forward --dims N=4,C=768
+  thermite kernels check --device emulated";
+
+pub(super) const KERNELS_SHOW: &str = "\
+Dimensions are those in the shapes of the buffers.
+
+Examples:
+  thermite kernels show argmax_sample
+  thermite kernels show layernorm_forward_v4 --dims N=4,C=768 --no-source";
+
+pub(super) const KERNELS_CHECK: &str = "\
+Every kernel runs on odd sizes, huge and tiny numbers, infinities and NaN, with
+guards around its buffers. The emulated device compiles the kernels with the
+C++ compiler that CXX names, or c++.
+
+Examples:
+  thermite kernels check
+  thermite kernels check --device cpu softmax layernorm";

@@ -66,6 +66,10 @@ impl RunArgs {
 pub(crate) enum DeviceKind {
     Auto,
     Cpu,
+    Emulated,
+    EmulatedPlain,
+    #[cfg(target_os = "macos")]
+    Metal,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use thermite_device::trace::{Operand, Record, Trace};
-use thermite_device::{Batch, Dtype, Outputs};
+use thermite_device::{AttentionKind, Batch, Dtype, Outputs};
 use thermite_engine::{BLOCK_SIZE, open_model};
+use thermite_formats::ModelFiles;
 use thermite_model::{Config, KvCache, Model, Options};
 
 use crate::cli::FlowArgs;
@@ -13,23 +14,25 @@ use crate::output::print;
 
 pub(crate) fn run(args: &FlowArgs) -> Result<(), Error> {
     let files = open_model(&args.model)?;
-    let (config, records) = trace(&files, args)?;
-    print(&diagram(&config, &records, args.tokens))
+    print(&diagram_of(&files, args.tokens, args.run.options().attention)?)
 }
 
-/// The kernels of one forward pass over a prompt of `args.tokens` tokens.
-fn trace(files: &thermite_formats::ModelFiles, args: &FlowArgs) -> Result<(Config, Vec<Record>), Error> {
-    let attention = args.attention.into();
-    let options = Options { attention, max_rows: args.tokens, ..Options::default() };
+/// The diagram of one forward pass over a prompt of `tokens` tokens.
+pub(crate) fn diagram_of(
+    files: &ModelFiles,
+    tokens: usize,
+    attention: AttentionKind,
+) -> Result<String, Error> {
+    let options = Options { attention, max_rows: tokens, ..Options::default() };
     let mut model = Model::load(files, Trace::new(), options)?;
     let config = model.config().clone();
-    let blocks: Vec<i32> = (0..args.tokens.div_ceil(BLOCK_SIZE) as i32).collect();
+    let blocks: Vec<i32> = (0..tokens.div_ceil(BLOCK_SIZE) as i32).collect();
     let mut cache = KvCache::new(model.device(), &config, blocks.len(), BLOCK_SIZE, Dtype::F32)?;
     let mut batch = Batch::default();
-    batch.push(&vec![0; args.tokens], 0, &blocks, BLOCK_SIZE, Outputs::Last)?;
+    batch.push(&vec![0; tokens], 0, &blocks, BLOCK_SIZE, Outputs::Last)?;
     model.forward(&batch, &mut cache)?;
     let records = model.device().take();
-    Ok((config, records))
+    Ok(diagram(&config, &records, tokens))
 }
 
 /// The records as text: one line a kernel, one frame a box, a repeated layer drawn once.

@@ -7,4 +7,5 @@ pub(crate) mod eval;
 pub(crate) mod flow;
 pub(crate) mod generate;
 pub(crate) mod inspect;
+pub(crate) mod kernels;
 pub(crate) mod tokenize;
