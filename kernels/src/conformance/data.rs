@@ -36,13 +36,13 @@ macro_rules! for_any {
 }
 
 impl Data {
-    /// `values` rounded to `scalar`.
+    /// `values` rounded to `scalar`; to the 16-bit floats by way of float, as the kernels do.
     pub fn store(scalar: Scalar, values: &[f64]) -> Self {
         let values = values.iter();
         match scalar {
             Scalar::F32 => Self::F32(values.map(|v| *v as f32).collect()),
-            Scalar::F16 => Self::F16(values.map(|v| f16::from_f64(*v)).collect()),
-            Scalar::Bf16 => Self::Bf16(values.map(|v| bf16::from_f64(*v)).collect()),
+            Scalar::F16 => Self::F16(values.map(|v| f16::from_f32(*v as f32)).collect()),
+            Scalar::Bf16 => Self::Bf16(values.map(|v| bf16::from_f32(*v as f32)).collect()),
             Scalar::I32 => Self::I32(values.map(|v| *v as i32).collect()),
             Scalar::U32 => Self::U32(values.map(|v| *v as u32).collect()),
             Scalar::U8 => Self::U8(values.map(|v| *v as u8).collect()),
