@@ -388,6 +388,6 @@ impl<L: Launcher> Launched<L> {
         let kind = if weight.dtype == Dtype::F32 { "_f32" } else { weight.suffix() };
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
         let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias), optional(residual)];
-        self.run(&format!("matvec{kind}_rows4"), &dims, &buffers, &[])
+        self.run(&format!("matvec{kind}"), &dims, &buffers, &[])
     }
 }
