@@ -79,6 +79,48 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Queued work failed on the device; what it wrote is lost. The device takes new work.
+    #[error("{device}: {fault} while running {ran} ({reason})")]
+    Fault {
+        /// The device.
+        device: String,
+        /// What kind of failure.
+        fault: Fault,
+        /// The kernels that were queued together.
+        ran: String,
+        /// The system's own words.
+        reason: String,
+    },
+}
+
+/// How queued work can fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It took longer than the system allows.
+    Timeout,
+    /// It touched memory that it may not.
+    PageFault,
+    /// The device ran out of memory.
+    OutOfMemory,
+    /// The system took the device away from this process.
+    AccessRevoked,
+    /// The device is gone.
+    DeviceLost,
+    /// Anything else.
+    Internal,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Timeout => "time-out",
+            Self::PageFault => "page fault",
+            Self::OutOfMemory => "out of memory",
+            Self::AccessRevoked => "access revoked",
+            Self::DeviceLost => "device lost",
+            Self::Internal => "internal error",
+        })
+    }
 }
 
 /// A result of a device.

@@ -19,6 +19,8 @@ mod device;
 pub mod emulated;
 mod error;
 pub mod launched;
+#[cfg(any(target_os = "macos", test))]
+pub mod metal;
 pub mod trace;
 
 pub use batch::{Batch, Outputs, Span, Step};
@@ -27,4 +29,4 @@ pub use boxes::{
     Linear, MlpWeights, Norm,
 };
 pub use device::{Device, Dtype, HeadRows, KvLayer, KvShape, Layout, MatrixView};
-pub use error::{Error, Result};
+pub use error::{Error, Fault, Result};

@@ -1,0 +1,259 @@
+//! The [`Launcher`] of Apple GPUs.
+
+#![allow(unsafe_code, reason = "frameworks are linked, MPS is asked, and contents are copied")]
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use objc2::rc::{Retained, autoreleasepool};
+use objc2::runtime::ProtocolObject;
+use objc2_metal::{MTLCreateSystemDefaultDevice, MTLDevice, MTLGPUFamily, MTLResourceOptions};
+use objc2_metal_performance_shaders::MPSSupportsMTLDevice;
+use thermite_kernels::contract::{Dims, Launch, Limits};
+use thermite_kernels::syntax::Kernel;
+
+use super::buffer::MetalBuffer;
+use super::pipelines::Pipelines;
+use super::queue::Queue;
+use super::residency::Residency;
+use super::{matmul, selftest};
+use crate::launched::{Argument, Launched, LaunchedMatrix, Launcher, Variants};
+use crate::{Dtype, Error, Result};
+
+// A command-line program finds the default device only with CoreGraphics linked.
+#[link(name = "CoreGraphics", kind = "framework")]
+unsafe extern "C" {}
+
+/// Buffers are at least this large, and multiples of it: kernels load up to 16 bytes at a time.
+const GRANULE: usize = 16;
+
+/// A device of Apple's GPU.
+pub type Metal = Launched<MetalLauncher>;
+
+/// How a [`Metal`] is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetalOptions {
+    /// Which of the kernels' variants are launched.
+    pub variants: Variants,
+    /// Whether buffers are kept resident between tokens (macOS 15).
+    pub residency: bool,
+    /// Whether a few kernels are compared with the CPU at start.
+    pub self_test: bool,
+}
+
+impl MetalOptions {
+    /// What the environment says: `THERMITE_METAL_RESIDENCY` and `THERMITE_METAL_SELF_TEST`, 0 or 1, both 1 by default.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for another value.
+    pub fn from_env(variants: Variants) -> Result<Self> {
+        let residency = switch("THERMITE_METAL_RESIDENCY")?;
+        Ok(Self { variants, residency, self_test: switch("THERMITE_METAL_SELF_TEST")? })
+    }
+}
+
+fn switch(name: &str) -> Result<bool> {
+    match std::env::var_os(name) {
+        None => Ok(true),
+        Some(value) if value == "1" => Ok(true),
+        Some(value) if value == "0" => Ok(false),
+        Some(value) => Err(unavailable(format!("{name} is {}, must be 0 or 1", value.display()))),
+    }
+}
+
+fn unavailable(reason: String) -> Error {
+    Error::Unavailable { device: "metal".to_owned(), reason }
+}
+
+impl Metal {
+    /// The system's GPU.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where there is no GPU, the GPU or the system is too old, or the self-test fails.
+    pub fn open(options: MetalOptions) -> Result<Self> {
+        let device = Self::new(MetalLauncher::open(options.residency)?, options.variants);
+        if options.self_test {
+            selftest::run(&device)?;
+        }
+        Ok(device)
+    }
+}
+
+/// Launches kernels on an Apple GPU.
+pub struct MetalLauncher {
+    device: Retained<ProtocolObject<dyn MTLDevice>>,
+    limits: Limits,
+    /// Whether Metal Performance Shaders take this GPU.
+    mps: bool,
+    pipelines: Pipelines,
+    /// Its lock also guards the contents of all buffers.
+    queue: Mutex<Queue>,
+    residency: Option<Arc<Residency>>,
+    next_id: AtomicU64,
+}
+
+impl MetalLauncher {
+    fn open(residency: bool) -> Result<Self> {
+        autoreleasepool(|_| {
+            if !objc2::available!(macos = 14.0) {
+                return Err(unavailable("macOS 14 or later is needed (Metal 3.1, for bfloat)".to_owned()));
+            }
+            let device = MTLCreateSystemDefaultDevice();
+            let device = device.ok_or_else(|| unavailable("the system has no GPU for Metal".to_owned()))?;
+            if !device.supportsFamily(MTLGPUFamily::Apple7) {
+                let name = device.name();
+                let wanted =
+                    "is not of the family Apple 7 (M1) or later, whose simdgroup operations are needed";
+                return Err(unavailable(format!("{name} {wanted}")));
+            }
+            let residency = if residency { Residency::open(&device)? } else { None };
+            Ok(Self {
+                limits: limits(&device),
+                // SAFETY: asks a question of a device that is there.
+                mps: unsafe { MPSSupportsMTLDevice(Some(&device)) },
+                pipelines: Pipelines::new(device.clone()),
+                queue: Mutex::new(Queue::new(device.clone(), residency.clone())?),
+                residency,
+                next_id: AtomicU64::new(0),
+                device,
+            })
+        })
+    }
+
+    pub(super) fn device(&self) -> &ProtocolObject<dyn MTLDevice> {
+        &self.device
+    }
+
+    pub(super) const fn has_mps(&self) -> bool {
+        self.mps
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `bytes` more are within what the device holds without paging.
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        let refused = |reason: String| Err(Error::Memory { bytes, reason });
+        let longest = self.device.maxBufferLength();
+        if bytes > longest {
+            return refused(format!("a buffer of this GPU has at most {longest}"));
+        }
+        let limit = usize::try_from(self.device.recommendedMaxWorkingSetSize()).unwrap_or(usize::MAX);
+        let fits = || self.device.currentAllocatedSize().saturating_add(bytes) <= limit;
+        if !fits()
+            && let Some(residency) = &self.residency
+        {
+            residency.settle();
+        }
+        if fits() {
+            return Ok(());
+        }
+        let used = self.device.currentAllocatedSize();
+        refused(format!("{used} are in use, and the GPU's working set is {limit}"))
+    }
+}
+
+fn limits(device: &ProtocolObject<dyn MTLDevice>) -> Limits {
+    let at_most = |limit: u32, has: usize| u32::try_from(has).unwrap_or(u32::MAX).min(limit);
+    let Limits { threads, grid, .. } = Limits::APPLE;
+    Limits {
+        threads: at_most(threads, device.maxThreadsPerThreadgroup().width),
+        threadgroup_memory: at_most(u32::MAX, device.maxThreadgroupMemoryLength()),
+        grid,
+    }
+}
+
+impl Launcher for MetalLauncher {
+    type Buffer = MetalBuffer;
+
+    fn describe(&self) -> String {
+        let gib = self.device.recommendedMaxWorkingSetSize() as f64 / f64::from(1 << 30);
+        let residency = if self.residency.is_some() { "" } else { ", memory not kept resident" };
+        format!("Metal: {}, working set {gib:.1} GiB{residency}", self.device.name())
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<MetalBuffer> {
+        let bytes = len.checked_mul(dtype.bytes()).and_then(|b| b.max(1).checked_next_multiple_of(GRANULE));
+        let refused = |reason: &str| Error::Memory {
+            bytes: len.saturating_mul(dtype.bytes()),
+            reason: reason.to_owned(),
+        };
+        let bytes = bytes.ok_or_else(|| refused("more than there are addresses"))?;
+        self.check_memory(bytes)?;
+        autoreleasepool(|_| {
+            // Metal fills a new buffer with zeros
+            let options = MTLResourceOptions::StorageModeShared;
+            let raw = self.device.newBufferWithLength_options(bytes, options);
+            let raw = raw.ok_or_else(|| refused("Metal gave none"))?;
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            Ok(MetalBuffer::new(id, raw, dtype, len, self.residency.clone()))
+        })
+    }
+
+    fn shape(buffer: &MetalBuffer) -> (Dtype, usize) {
+        buffer.shape()
+    }
+
+    fn write(&self, buffer: &mut MetalBuffer, bytes: &[u8]) -> Result<()> {
+        let mut queue = self.queue();
+        if queue.uses(buffer.id()) {
+            autoreleasepool(|_| queue.finish())?;
+        }
+        // SAFETY: nothing under way uses the buffer, and the queue's lock keeps all others away until the copy is done.
+        unsafe { buffer.copy_in(bytes) }
+    }
+
+    fn read(&self, buffer: &MetalBuffer, first: usize, bytes: &mut [u8]) -> Result<()> {
+        let mut queue = self.queue();
+        autoreleasepool(|_| queue.finish())?;
+        // SAFETY: nothing is under way, and the queue's lock keeps all others away until the copy is done.
+        unsafe { buffer.copy_out(first, bytes) }
+    }
+
+    fn launch(
+        &self,
+        kernel: &Kernel,
+        _dims: &Dims,
+        geometry: &Launch,
+        arguments: &[Argument<'_, MetalBuffer>],
+    ) -> Result<()> {
+        autoreleasepool(|_| {
+            let pipeline = self.pipelines.get(kernel)?;
+            let threads: u32 = geometry.threadgroup.iter().product();
+            if threads as usize > pipeline.most_threads {
+                let most = pipeline.most_threads;
+                let reason =
+                    format!("{threads} threads a threadgroup, compiled for this GPU it takes {most}");
+                return Err(Error::Launch { kernel: kernel.name.clone(), reason });
+            }
+            self.queue().launch(&pipeline, geometry, arguments)
+        })
+    }
+
+    fn submit(&self) -> Result<()> {
+        let mut queue = self.queue();
+        autoreleasepool(|_| queue.finish())
+    }
+
+    fn matmul(
+        &self,
+        x: &MetalBuffer,
+        weight: &LaunchedMatrix<MetalBuffer>,
+        out: &mut MetalBuffer,
+        n: usize,
+    ) -> Option<Result<()>> {
+        autoreleasepool(|_| matmul::matmul(self, x, weight, out, n))
+    }
+}
+
+impl fmt::Debug for MetalLauncher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
