@@ -33,27 +33,26 @@ pub type Metal = Launched<MetalLauncher>;
 
 /// How a [`Metal`] is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MetalOptions {
+pub struct Options {
     /// Which of the kernels' variants are launched.
     pub variants: Variants,
-    /// Whether buffers are kept resident between tokens (macOS 15).
-    pub residency: bool,
-    /// Whether a few kernels are compared with the CPU at start.
-    pub self_test: bool,
+    /// Whether buffers are kept resident between tokens (macOS 15). None: unless `THERMITE_METAL_RESIDENCY` is 0.
+    pub residency: Option<bool>,
+    /// Whether a few kernels are compared with the CPU at start. None: unless `THERMITE_METAL_SELF_TEST` is 0.
+    pub self_test: Option<bool>,
 }
 
-impl MetalOptions {
-    /// What the environment says: `THERMITE_METAL_RESIDENCY` and `THERMITE_METAL_SELF_TEST`, 0 or 1, both 1 by default.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] for another value.
-    pub fn from_env(variants: Variants) -> Result<Self> {
-        let residency = switch("THERMITE_METAL_RESIDENCY")?;
-        Ok(Self { variants, residency, self_test: switch("THERMITE_METAL_SELF_TEST")? })
+impl Default for Options {
+    fn default() -> Self {
+        Self { variants: Variants::Fast, residency: None, self_test: None }
     }
 }
 
-fn switch(name: &str) -> Result<bool> {
+/// What was chosen, or what the environment says: 0 or 1.
+fn switch(chosen: Option<bool>, name: &str) -> Result<bool> {
+    if let Some(chosen) = chosen {
+        return Ok(chosen);
+    }
     match std::env::var_os(name) {
         None => Ok(true),
         Some(value) if value == "1" => Ok(true),
@@ -70,10 +69,13 @@ impl Metal {
     /// The system's GPU.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where there is no GPU, the GPU or the system is too old, or the self-test fails.
-    pub fn open(options: MetalOptions) -> Result<Self> {
-        let device = Self::new(MetalLauncher::open(options.residency)?, options.variants);
-        if options.self_test {
+    /// [`Error::Unavailable`] where there is no GPU, the GPU or the system is too old, the self-test fails, or a variable
+    /// of the environment is neither 0 nor 1.
+    pub fn open(options: Options) -> Result<Self> {
+        let residency = switch(options.residency, "THERMITE_METAL_RESIDENCY")?;
+        let self_test = switch(options.self_test, "THERMITE_METAL_SELF_TEST")?;
+        let device = Self::new(MetalLauncher::open(residency)?, options.variants);
+        if self_test {
             selftest::run(&device)?;
         }
         Ok(device)

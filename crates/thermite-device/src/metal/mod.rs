@@ -34,4 +34,4 @@ mod tests;
 #[cfg(target_os = "macos")]
 pub use buffer::MetalBuffer;
 #[cfg(target_os = "macos")]
-pub use launcher::{Metal, MetalLauncher, MetalOptions};
+pub use launcher::{Metal, MetalLauncher, Options};

@@ -7,12 +7,12 @@ use objc2_metal::MTLCreateSystemDefaultDevice;
 use thermite_kernels::sources::sources;
 
 use super::pipelines::Pipelines;
-use super::{Metal, MetalOptions};
+use super::{Metal, Options};
 use crate::launched::Variants;
 use crate::{Device, Dtype, Error, conformance};
 
 fn metal(variants: Variants) -> Option<Metal> {
-    match Metal::open(MetalOptions { variants, residency: true, self_test: false }) {
+    match Metal::open(Options { variants, self_test: Some(false), ..Options::default() }) {
         Ok(device) => Some(device),
         Err(Error::Unavailable { reason, .. }) if std::env::var_os("THERMITE_METAL_REQUIRED").is_none() => {
             eprintln!("not tested: {reason}");
