@@ -1,5 +1,5 @@
 #!/bin/bash
-# NVRTC compiles every file for sm_90. Takes NVRTC from PyPI into target/; needs no GPU.
+# NVRTC compiles every file: nvrtc.sh [ARCHITECTURE [FOLDER for the modules]]. Takes NVRTC from PyPI into target/; needs no GPU.
 set -eu
 cd "$(dirname "$0")/../.."
 folder=target/nvrtc
@@ -9,4 +9,4 @@ if ! ls $folder/lib/python*/site-packages/nvidia/cu13/lib/libnvrtc.so.13 > /dev/
 fi
 libraries=$(dirname $folder/lib/python*/site-packages/nvidia/cu13/lib/libnvrtc.so.13)
 cargo build --quiet -p thermite-kernels --example nvrtc
-LD_LIBRARY_PATH=$libraries target/debug/examples/nvrtc "$libraries/libnvrtc.so.13" "${1:-sm_90}"
+LD_LIBRARY_PATH=$libraries target/debug/examples/nvrtc "$libraries/libnvrtc.so.13" "${1:-sm_90}" ${2:+"$2"}

@@ -1,15 +1,17 @@
 //! Compiles every kernel file with NVRTC for one architecture; needs NVRTC's library and no GPU:
 //!
 //! ```text
-//! cargo run -p thermite-kernels --example nvrtc -- PATH/libnvrtc.so.13 [sm_90]
+//! cargo run -p thermite-kernels --example nvrtc -- PATH/libnvrtc.so.13 [sm_90 [FOLDER]]
 //! ```
+//!
+//! With FOLDER, the compiled modules are left there, for the example `cuda`.
 #![allow(unsafe_code)] // NVRTC's C interface, loaded at run time.
 
-use std::env;
 use std::ffi::{CString, c_char, c_int, c_void};
+use std::path::Path;
 use std::process::ExitCode;
-use std::ptr;
 use std::time::Instant;
+use std::{env, fs, ptr};
 
 use libloading::{Library, Symbol};
 use thermite_kernels::sources::sources;
@@ -35,7 +37,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let architecture = arguments.get(1).map_or("sm_90", String::as_str);
-    match compile_all(path, architecture) {
+    match compile_all(path, architecture, arguments.get(2).map(Path::new)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
             eprintln!("{failed} files fail");
@@ -48,15 +50,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn compile_all(path: &str, architecture: &str) -> Result<usize, String> {
+fn compile_all(path: &str, architecture: &str, folder: Option<&Path>) -> Result<usize, String> {
     // SAFETY: NVRTC has no constructors that ask anything of the caller.
     let library = unsafe { Library::new(path) }.map_err(|e| format!("{path}: {e}"))?;
     let mut failed = 0;
     for source in sources() {
         let start = Instant::now();
         let program = cuda_program(source).map_err(|e| e.to_string())?;
-        let result =
-            compile(&library, source.file, &program, architecture).and_then(|ptx| look_at(&ptx, &program));
+        let result = compile(&library, source.file, &program, architecture).and_then(|module| {
+            look_at(&module.ptx, &program)?;
+            let Some(folder) = folder else { return Ok(()) };
+            let path = folder.join(source.file).with_extension("cubin");
+            fs::write(&path, module.cubin).map_err(|e| format!("{}: {e}", path.display()))
+        });
         let seconds = start.elapsed().as_secs_f64();
         match result {
             Ok(()) => println!(
@@ -85,13 +91,18 @@ fn look_at(ptx: &str, program: &CudaProgram) -> Result<(), String> {
     double.map_or(Ok(()), |line| Err(format!("arithmetic in double precision: {}", line.trim())))
 }
 
-/// The program's PTX, or the compiler's log.
+struct Module {
+    ptx: String,
+    cubin: Vec<u8>,
+}
+
+/// The compiled program, or the compiler's log.
 fn compile(
     library: &Library,
     file: &str,
     program: &CudaProgram,
     architecture: &str,
-) -> Result<String, String> {
+) -> Result<Module, String> {
     let c_string = |text: &str| CString::new(text).map_err(|e| e.to_string());
     let (source, name) = (c_string(&program.source)?, c_string(file)?);
     let names: Vec<_> = program.headers.iter().map(|h| c_string(h.0)).collect::<Result<_, _>>()?;
@@ -123,12 +134,23 @@ fn compile(
         compile(handle, options.len() as c_int, option_pointers.as_ptr())
     };
     if code == 0 {
-        return text(library, handle, b"nvrtcGetPTXSize", b"nvrtcGetPTX");
+        let ptx = output(library, handle, b"nvrtcGetPTXSize", b"nvrtcGetPTX")?;
+        let cubin = output(library, handle, b"nvrtcGetCUBINSize", b"nvrtcGetCUBIN")?;
+        return Ok(Module { ptx: text(&ptx), cubin });
     }
-    Err(text(library, handle, b"nvrtcGetProgramLogSize", b"nvrtcGetProgramLog")?)
+    Err(text(&output(library, handle, b"nvrtcGetProgramLogSize", b"nvrtcGetProgramLog")?))
 }
 
-fn text(library: &Library, program: Program, size_name: &[u8], text_name: &[u8]) -> Result<String, String> {
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+}
+
+fn output(
+    library: &Library,
+    program: Program,
+    size_name: &[u8],
+    text_name: &[u8],
+) -> Result<Vec<u8>, String> {
     let mut size = 0;
     // SAFETY: as in `compile`; the buffer has the size that NVRTC asks for.
     unsafe {
@@ -137,6 +159,6 @@ fn text(library: &Library, program: Program, size_name: &[u8], text_name: &[u8])
         get_size(program, &mut size);
         let mut buffer = vec![0u8; size];
         get_text(program, buffer.as_mut_ptr().cast());
-        Ok(String::from_utf8_lossy(&buffer).trim_end_matches('\0').to_owned())
+        Ok(buffer)
     }
 }
