@@ -142,7 +142,9 @@ impl MetalLauncher {
         if bytes > longest {
             return refused(format!("a buffer of this GPU has at most {longest}"));
         }
-        let limit = usize::try_from(self.device.recommendedMaxWorkingSetSize()).unwrap_or(usize::MAX);
+        // 0: the device does not say
+        let limit = Some(self.device.recommendedMaxWorkingSetSize()).filter(|&limit| limit > 0);
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let fits = || self.device.currentAllocatedSize().saturating_add(bytes) <= limit;
         if !fits()
             && let Some(residency) = &self.residency

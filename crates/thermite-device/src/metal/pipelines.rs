@@ -8,7 +8,7 @@ use objc2::runtime::ProtocolObject;
 use objc2_foundation::NSString;
 use objc2_metal::{
     MTLCompileOptions, MTLComputePipelineDescriptor, MTLComputePipelineState, MTLDevice, MTLLanguageVersion,
-    MTLLibrary, MTLMathMode, MTLPipelineOption,
+    MTLLibrary, MTLMathFloatingPointFunctions, MTLMathMode, MTLPipelineOption,
 };
 use thermite_kernels::catalogue;
 use thermite_kernels::contract::{Access, Dispatch, bindable, contract_of};
@@ -86,6 +86,8 @@ impl Pipelines {
         options.setLanguageVersion(MTLLanguageVersion::Version3_1); // the first with bfloat
         if objc2::available!(macos = 15.0) {
             options.setMathMode(MTLMathMode::Safe);
+            // its own switch, fast by default even then: exp and tanh would be approximations
+            options.setMathFloatingPointFunctions(MTLMathFloatingPointFunctions::Precise);
         } else {
             #[allow(deprecated, reason = "what there was before macOS 15")]
             options.setFastMathEnabled(false);

@@ -40,6 +40,8 @@ pub(super) struct Queue {
     open: Option<Open>,
     committed: VecDeque<(CommandBuffer, Ran)>,
     hazards: Hazards,
+    /// Bytes of each threadgroup argument, as the encoder has them.
+    threadgroup_memory: Vec<u32>,
 }
 
 /// The command buffer that is being filled.
@@ -60,7 +62,7 @@ impl Queue {
     ) -> Result<Self> {
         let raw = raw_queue(&device, residency.as_deref())?;
         let (committed, hazards) = (VecDeque::new(), Hazards::default());
-        Ok(Self { device, residency, raw, open: None, committed, hazards })
+        Ok(Self { device, residency, raw, open: None, committed, hazards, threadgroup_memory: Vec::new() })
     }
 
     /// Puts in one launch, after a barrier where what it uses is not ready. The arguments lie in the order of the
@@ -88,16 +90,28 @@ impl Queue {
         for (&(index, _), argument) in pipeline.bindings.iter().zip(arguments) {
             bind(&encoder, index, argument);
         }
-        for (index, &bytes) in geometry.threadgroup_memory.iter().enumerate() {
-            // SAFETY: the geometry has one length for each threadgroup argument of the kernel, within the device's limit;
-            // Metal wants multiples of 16 above zero.
-            unsafe {
-                let length = (bytes.max(1) as usize).next_multiple_of(16);
-                encoder.setThreadgroupMemoryLength_atIndex(length, index);
-            }
-        }
+        self.size_threadgroup_memory(&encoder, &geometry.threadgroup_memory);
         encoder.dispatchThreadgroups_threadsPerThreadgroup(size(geometry.grid), size(geometry.threadgroup));
         self.ran(&pipeline.name)
+    }
+
+    /// Sets the length of each threadgroup argument. Those that an earlier launch left at higher indices shrink to the
+    /// least: lengths stay with the encoder, and their sum may count against the device's limit.
+    fn size_threadgroup_memory(
+        &mut self,
+        encoder: &ProtocolObject<dyn MTLComputeCommandEncoder>,
+        lengths: &[u32],
+    ) {
+        let set = self.threadgroup_memory.len().max(lengths.len());
+        self.threadgroup_memory.resize(set, 0);
+        for (index, now) in self.threadgroup_memory.iter_mut().enumerate() {
+            let wanted = lengths.get(index).copied().unwrap_or(0).max(1).next_multiple_of(16);
+            if *now != wanted {
+                // SAFETY: within the device's limit by the launch's geometry, and a multiple of 16 as Metal wants it.
+                unsafe { encoder.setThreadgroupMemoryLength_atIndex(wanted as usize, index) };
+                *now = wanted;
+            }
+        }
     }
 
     /// Puts in work that encodes itself, such as a product of Metal Performance Shaders.
@@ -213,6 +227,7 @@ impl Queue {
         if let Some(encoder) = self.open.as_mut().and_then(|open| open.encoder.take()) {
             encoder.endEncoding();
         }
+        self.threadgroup_memory.clear();
         self.hazards.end_encoder();
     }
 

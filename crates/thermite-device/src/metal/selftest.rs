@@ -6,16 +6,10 @@ use half::{bf16, f16};
 use super::launcher::Metal;
 use crate::{Device, Dtype, Error, Layout, MatrixView, Result, conformance};
 
-/// One kernel of each kind: a table, a norm (with nil statistics too), a reduction over rows, an elementwise one that wants
-/// safe arithmetic, threadgroup memory and barriers in a loop, a choice among a whole vocabulary.
-const KERNELS: &[&str] = &[
-    "embedding_forward",
-    "layernorm_forward",
-    "softmax_inplace",
-    "gelu_forward",
-    "flash_attention_forward",
-    "argmax_sample",
-];
+/// One kernel of each kind: a norm (with nil statistics too), a reduction over rows, an elementwise one that wants safe
+/// arithmetic, threadgroup memory and barriers in a loop, a choice among a whole vocabulary.
+const KERNELS: &[&str] =
+    &["layernorm_forward", "softmax_inplace", "gelu_forward", "flash_attention_forward", "argmax_sample"];
 
 /// # Errors
 /// [`Error::Unavailable`] names the first case that differs.

@@ -39,10 +39,11 @@ impl Isa {
     /// All this processor has, the best last.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        let mut all = vec![Self::Portable(Portable::new())];
         #[cfg(target_arch = "x86_64")]
-        all.extend(Avx2::detect().map(Self::Avx2));
-        all
+        let better = Avx2::detect().map(Self::Avx2);
+        #[cfg(not(target_arch = "x86_64"))]
+        let better = None;
+        std::iter::once(Self::Portable(Portable::new())).chain(better).collect()
     }
 
     /// The instruction set of that name, if this processor has it.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Report;
 use crate::error::Error;
@@ -30,6 +31,7 @@ fn plot(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Error>> 
     chart
         .configure_mesh()
         .disable_x_mesh()
+        .max_light_lines(0)
         .x_labels(2 * labels.len() + 1)
         .x_label_formatter(&|x| {
             // a label under the middle of each bar
@@ -44,8 +46,10 @@ fn plot(report: &Report, path: &Path) -> Result<(), Box<dyn std::error::Error>> 
         let bar = [(x + 0.25, 0.0), (x + 0.75, row.median)];
         chart.draw_series([Rectangle::new(bar, BAR.filled())])?;
         let spread = [(x + 0.5, row.min), (x + 0.5, row.max)];
-        chart.draw_series([PathElement::new(spread, BLACK.stroke_width(2))])?;
-        let text = Text::new(format!("{:.0}", row.median), (x + 0.52, row.max), ("sans-serif", 14));
+        chart.draw_series([PathElement::new(spread, BLACK.stroke_width(1))])?;
+        let above =
+            ("sans-serif", 15).into_font().into_text_style(&root).pos(Pos::new(HPos::Center, VPos::Bottom));
+        let text = Text::new(format!("{:.0}", row.median), (x + 0.5, row.max + top * 0.01), above);
         chart.draw_series([text])?;
     }
     root.present()?;
