@@ -66,7 +66,10 @@ impl Hazards {
 mod tests {
     use super::Hazards;
     use proptest::prelude::*;
+    use thermite_kernels::catalogue;
     use thermite_kernels::contract::Access::{self, Read, ReadWrite, Write};
+    use thermite_kernels::contract::{bindable, contract_of};
+    use thermite_kernels::syntax::Role;
 
     /// Barriers before each of `launches`.
     fn barriers(launches: &[&[(u64, Access)]]) -> Vec<bool> {
@@ -124,6 +127,24 @@ mod tests {
         hazards.finish();
         assert!(!hazards.is_unfinished(1));
         assert!(!hazards.launch(&[(1, Write)]));
+    }
+
+    /// Barriers are as good as the accesses that the contracts declare: none may call read what a signature lets a kernel
+    /// write, nor know less than all buffers.
+    #[test]
+    fn contracts_and_signatures_agree_on_what_is_written() {
+        let mut buffers = 0;
+        for entry in catalogue::kernels().unwrap() {
+            let kernel = &entry.kernel;
+            let contract = contract_of(&kernel.name).unwrap();
+            for (_, parameter) in bindable(kernel) {
+                let Role::Buffer { writable, .. } = parameter.role else { continue };
+                let rule = contract.buffers.iter().find(|rule| rule.name == parameter.name).unwrap();
+                assert_eq!(writable, rule.access != Read, "{}: {}", kernel.name, parameter.name);
+                buffers += 1;
+            }
+        }
+        assert!(buffers > 100, "{buffers}");
     }
 
     fn access() -> impl Strategy<Value = Access> {
