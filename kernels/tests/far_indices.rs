@@ -141,7 +141,7 @@ fn scores_of_a_far_head() {
     let last = at((heads * t - 1) * hs);
     q.upload(last, &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
     k.upload(last, &[1.0f32; 4]).unwrap();
-    for (kernel, threads) in [("attention_scores", 1024), ("attention_scores_v4", 1024)] {
+    for (kernel, threads) in [("attention_scores", 64), ("attention_scores_v4", 64)] {
         let groups = (t / threads) as u32;
         let buffers = [&q, &k, &att].map(Argument::Buffer);
         let constants = [Argument::Int(t as i32), Argument::Int(hs as i32)];

@@ -6,8 +6,8 @@ use super::{Dims, GeometryError};
 
 /// Threads of a simdgroup, on every GPU this project runs on.
 const SIMDGROUP: u64 = 32;
-/// Threads that an elementwise kernel wants in a threadgroup.
-const ELEMENTWISE_THREADS: u64 = 1024;
+/// Threads that an elementwise kernel wants in a threadgroup, in x, y, z. CUDA takes no more than 64 in z.
+const ELEMENTWISE_THREADS: [u64; 3] = [1024, 1024, 64];
 
 /// What a device can launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub fn launch(kernel: &str, dims: &Dims, limits: &Limits) -> Result<Launch, Geom
         Dispatch::Threads { grid, along } => {
             let mut grid = values(grid, &dims)?;
             let mut threadgroup = [1; 3];
-            threadgroup[along] = threads_for(grid[along].min(ELEMENTWISE_THREADS), limits);
+            threadgroup[along] = threads_for(grid[along].min(ELEMENTWISE_THREADS[along]), limits);
             grid[along] = grid[along].div_ceil(threadgroup[along]);
             (grid, threadgroup)
         }
