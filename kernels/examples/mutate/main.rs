@@ -11,9 +11,9 @@ mod mutants;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, fs, io, thread};
 
 use mutants::{CHOICE, Mutant, SWITCH, mutate};
 use thermite_kernels::catalogue;
@@ -90,10 +90,18 @@ fn run_all(only: &[String]) -> Result<bool, String> {
     println!("{} mutants, compiled in {:.0} s", mutants.len(), start.elapsed().as_secs_f64());
 
     let next = AtomicUsize::new(0);
+    let broken = AtomicBool::new(false);
     let unnoticed = Mutex::new(Vec::new());
     let worker = || {
         while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let noticed = notice(mutant, &users(&recipe, &mutant.file));
+            let noticed = match notice(mutant, &users(&recipe, &mutant.file)) {
+                Ok(noticed) => noticed,
+                Err(error) => {
+                    println!("{}:{}: {error}", mutant.file, mutant.line);
+                    broken.store(true, Ordering::Relaxed);
+                    return;
+                }
+            };
             let report = noticed.as_deref().unwrap_or("NOT NOTICED");
             println!("{}:{} {}: {report}", mutant.file, mutant.line, mutant.kind);
             if let (None, Ok(mut list)) = (noticed, unnoticed.lock()) {
@@ -109,6 +117,9 @@ fn run_all(only: &[String]) -> Result<bool, String> {
     let seconds = start.elapsed().as_secs_f64();
     let noticed = mutants.len() - unnoticed.len();
     println!("{noticed} of {} mutants noticed, {seconds:.0} s", mutants.len());
+    if broken.into_inner() {
+        return Err("not every mutant ran".to_owned());
+    }
     let explained = explain(&unnoticed)?;
     Ok(explained && noticed * 100 >= mutants.len() * LEAST_NOTICED)
 }
@@ -132,33 +143,32 @@ fn users(recipe: &Recipe, file: &str) -> Vec<String> {
 }
 
 /// What the child says first about the mutant; none when it says nothing. A crash and a hang are noticed too.
-fn notice(mutant: &Mutant, files: &[String]) -> Option<String> {
-    let program = env::current_exe().ok()?;
-    let mut child = Command::new(program)
+fn notice(mutant: &Mutant, files: &[String]) -> io::Result<Option<String>> {
+    let mut child = Command::new(env::current_exe()?)
         .args(files)
         .env(CHOICE, mutant.number.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+        .spawn()?;
     let start = Instant::now();
     let status = loop {
-        match child.try_wait().ok()? {
+        match child.try_wait()? {
             Some(status) => break status,
             None if start.elapsed() > TIME_LIMIT => {
-                child.kill().ok()?;
-                child.wait().ok()?;
-                return Some("hangs".to_owned());
+                child.kill()?;
+                child.wait()?;
+                return Ok(Some("hangs".to_owned()));
             }
             None => thread::sleep(Duration::from_millis(5)),
         }
     };
-    if status.success() {
-        return None;
-    }
-    let output = child.wait_with_output().ok()?;
+    let output = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("crashes").to_owned();
-    Some(text)
+    match status.code() {
+        Some(0) => Ok(None),
+        Some(2) => Err(io::Error::other("the child cannot run its cases")),
+        _ => Ok(Some(text)),
+    }
 }
 
 /// Prints the reason of every survivor; false when one has none. Lines of the file: `FILE | LINE'S TEXT | REASON`.
