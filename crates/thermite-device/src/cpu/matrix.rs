@@ -7,7 +7,7 @@ use half::{bf16, f16};
 
 use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
-use super::simd::{Isa, Simd, Stored, simd_fn};
+use super::simd::{Isa, LANES, Simd, Stored, simd_fn};
 use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
 use crate::{Dtype, Error, Layout, MatrixView, Result};
 
@@ -247,13 +247,15 @@ impl Job<'_> {
         // SAFETY: a panel belongs to one thread alone.
         #[allow(unsafe_code)]
         let out = unsafe { self.out.get(start..start + len) };
-        let mut done = Panel::default();
+        let (chunks, tail) = out.as_chunks_mut::<LANES>();
+        let whole = chunks.len();
         for half in 0..2 {
-            s.store(s.add(s.load(&sums[half]), s.load(&bias[half])), &mut done[half]);
-        }
-        match out.as_chunks_mut::<PANEL>() {
-            ([whole], _) => whole.copy_from_slice(done.as_flattened()),
-            (_, part) => part.copy_from_slice(&done.as_flattened()[..len]),
+            let done = s.add(s.load(&sums[half]), s.load(&bias[half]));
+            match chunks.get_mut(half) {
+                Some(to) => s.store(done, to),
+                None if half == whole => tail.copy_from_slice(&s.lanes(done)[..tail.len()]),
+                None => {}
+            }
         }
     }
 }

@@ -70,6 +70,10 @@ impl CpuBuffer {
         Ok(Self { dtype, len, backing: Backing::new(bytes)? })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn dtype(&self) -> Dtype {
         self.dtype
     }

@@ -107,22 +107,17 @@ impl Cpu {
         });
     }
 
-    /// Bytes a second that all threads together read from memory, over a buffer of `bytes`: the limit of decode.
+    /// Bytes a second that all threads together read in one pass over the floats of `buffer`: the limit of decode,
+    /// where the buffer is as large as the weights. It must have been written: pages that never were are all one.
     ///
     /// # Errors
-    /// If there is no memory for the buffer.
-    pub fn read_bandwidth(&self, bytes: usize) -> Result<f64> {
-        let mut buffer = CpuBuffer::new(crate::Dtype::F32, bytes / 4)?;
-        self.each_part(buffer.all_mut(), |_, part| part.fill(1.0));
-        let values: &[f32] = buffer.all();
-        let mut best = f64::INFINITY;
-        for _ in 0..5 {
-            let begin = std::time::Instant::now();
-            self.pool.run_ranges(values.len(), GRAIN, |range| {
-                std::hint::black_box(rows::sum(self.isa, &values[range]));
-            });
-            best = best.min(begin.elapsed().as_secs_f64());
-        }
-        Ok(bytes as f64 / best)
+    /// If the buffer holds something else.
+    pub fn read_bandwidth(&self, buffer: &CpuBuffer) -> Result<f64> {
+        let values = memory::Operands("read_bandwidth").f32(buffer, "buffer", buffer.len())?;
+        let begin = std::time::Instant::now();
+        self.pool.run_ranges(values.len(), GRAIN, |range| {
+            std::hint::black_box(rows::sum(self.isa, &values[range]));
+        });
+        Ok(size_of_val(values) as f64 / begin.elapsed().as_secs_f64())
     }
 }

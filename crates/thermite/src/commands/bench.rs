@@ -18,8 +18,9 @@ use crate::output::{print, print_json};
 
 mod plot;
 
-/// Bytes over which the memory is read to find its limit.
-const BANDWIDTH_BYTES: usize = 256 << 20;
+/// Bytes at most over which the memory is read to find its limit; it is as many as the weights have, so that what
+/// fits a cache is measured there.
+const MOST_READ: usize = 1 << 30;
 
 /// The figures of one call.
 #[derive(Serialize)]
@@ -64,8 +65,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         Some(ShapeArg::Gpt2Medium) => gpt2(GPT2_355M)?,
     };
     let device = cpu(&args.run)?;
-    let read_bandwidth = device.read_bandwidth(BANDWIDTH_BYTES)?;
-    let report = measure(args, &files, device, read_bandwidth)?;
+    let report = measure(args, &files, device)?;
     if let Some(path) = &args.svg {
         plot::draw(&report, path)?;
     }
@@ -116,7 +116,7 @@ impl<D: Device> Bench<D> {
     }
 }
 
-fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu, read_bandwidth: f64) -> Result<Report, Error> {
+fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu) -> Result<Report, Error> {
     let options =
         Options { attention: args.run.attention.into(), max_rows: args.run.chunk, ..Options::default() };
     let model = Model::load(files, device, options)?;
@@ -138,6 +138,11 @@ fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu, read_bandwidth: f6
             return Err(Error::Usage(message));
         }
     }
+    // the position table is only looked up in
+    let read = |name: &str| !name.ends_with("wpe.weight");
+    let weight_bytes: usize = files.tensors.iter().filter(|t| read(t.name)).map(|t| t.data.len()).sum();
+    let memory = bench.model.device().upload_f32(&vec![1.0; weight_bytes.min(MOST_READ) / 4])?;
+    let mut bandwidth = Vec::new();
     // one run warms up; then all rows in turn, so that a slow moment is shared
     for run in 0..=args.runs {
         for (row, rates) in &mut plan {
@@ -149,20 +154,19 @@ fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu, read_bandwidth: f6
                 rates.push(rate);
             }
         }
+        bandwidth.push(bench.model.device().read_bandwidth(&memory)?);
     }
+    bandwidth.sort_by(f64::total_cmp);
     let rows = plan.into_iter().map(|(row, mut rates)| {
         rates.sort_by(f64::total_cmp);
         let (min, max) = (rates[0], rates[rates.len() - 1]);
         Row { median: rates[rates.len() / 2], min, max, ..row }
     });
-    // the position table is only looked up in
-    let read = |name: &str| !name.ends_with("wpe.weight");
-    let weight_bytes = files.tensors.iter().filter(|t| read(t.name)).map(|t| t.data.len()).sum();
     Ok(Report {
         model: files.origin.display().to_string(),
         device: bench.model.device().describe(),
         weight_bytes,
-        read_bandwidth,
+        read_bandwidth: bandwidth[bandwidth.len() / 2],
         rows: rows.collect(),
     })
 }
