@@ -71,12 +71,12 @@ fn drop_barriers(code: &str, add: &mut dyn FnMut(&'static str) -> usize) -> Stri
     out + rest
 }
 
-/// `i < n` becomes `i < (emulator_mutant == 3) + n`, and `i >= n` likewise.
+/// `i < n` becomes `i < (emulator_mutant == 3) + n`, `i <= n` and `i >= n` likewise.
 fn widen_bounds(code: &str, unrolled: bool, add: &mut dyn FnMut(&'static str) -> usize) -> String {
     let mut out = String::new();
     let mut rest = code;
     while let Some((at, operator)) =
-        [" < ", " >= "].iter().filter_map(|o| Some((rest.find(o)?, *o))).min_by_key(|found| found.0)
+        [" < ", " <= ", " >= "].iter().filter_map(|o| Some((rest.find(o)?, *o))).min_by_key(|found| found.0)
     {
         let (before, after) = rest.split_at(at + operator.len());
         out += before;

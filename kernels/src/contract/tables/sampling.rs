@@ -29,7 +29,7 @@ pub(super) static SAMPLING: &[Contract] = &[
     per_row("temperature_scale", &[update("logits", LOGITS)], ONE_GROUP_A_ROW, &[]),
     Contract {
         kernel: "penalize_logits",
-        buffers: &[update("logits", &["V"]), read("tokens", &["M"]), read("counts", &["M"])],
+        buffers: &[update("logits", &["V"]), read("tokens", &["M"]).below("V"), read("counts", &["M"])],
         conditions: &[],
         dispatch: Dispatch::Threads { grid: ["M", "1", "1"], along: 0 },
         threadgroup_memory: &[],
