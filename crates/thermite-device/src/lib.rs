@@ -1,7 +1,7 @@
 //! The device trait of Thermite and its devices.
 //!
 //! A [`Device`] runs the kernels of the reference, one method each, under the kernel's own name and with its
-//! buffers in the kernel's order. On top of them stand the [boxes](crate::boxes) of the data-flow diagram
+//! buffers in the kernel's order. On top of them stand the [`boxes`] of the data-flow diagram
 //! (attention block, MLP block, head): their default bodies *are* the diagram, written in primitive kernels,
 //! and a device overrides a box where it has something faster.
 //!

@@ -1,7 +1,7 @@
 //! The native CPU device.
 //!
-//! Kernels are written once over eight lanes ([`simd`]) and compiled for each instruction set; products go through
-//! one inner loop ([`tile`]); work is shared out by a pool of threads ([`pool`]) in ways that no result depends on.
+//! Kernels are written once over eight lanes (`simd`) and compiled for each instruction set; products go through
+//! one inner loop (`tile`); work is shared out by a pool of threads ([`pool`]) in ways that no result depends on.
 
 mod activation;
 mod attention;

@@ -36,7 +36,7 @@ pub(super) fn linear<L: Launcher>(
     out: &mut L::Buffer,
     n: usize,
 ) -> Result<()> {
-    let vendor = d.launcher.matmul(x, &linear.weight, out, n);
+    let vendor = d.vendor_matmul(x, &linear.weight, out, n);
     match (vendor, d.variants) {
         (None, Variants::Fast) => d.matvec(x, &linear.weight, bias(linear), None, out, n),
         (None, Variants::Plain) => boxes::linear(d, x, linear, out, n),

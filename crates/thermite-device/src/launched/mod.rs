@@ -139,6 +139,20 @@ impl<L: Launcher> Launched<L> {
         self.launcher.launch(kernel, &dims, &geometry, &arguments)
     }
 
+    /// The vendor's product, where fast variants are wanted and the machine has one for these types and sizes.
+    fn vendor_matmul(
+        &self,
+        x: &L::Buffer,
+        weight: &LaunchedMatrix<L::Buffer>,
+        out: &mut L::Buffer,
+        n: usize,
+    ) -> Option<Result<()>> {
+        match self.variants {
+            Variants::Plain => None,
+            Variants::Fast => self.launcher.matmul(x, weight, out, n),
+        }
+    }
+
     /// `name` with `_v4` where fast variants are wanted and four divides `length`.
     fn vectored(&self, name: &str, length: usize) -> String {
         let fits = self.variants == Variants::Fast && length.is_multiple_of(4);

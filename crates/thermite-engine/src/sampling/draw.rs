@@ -26,7 +26,7 @@ impl Generator {
 /// A token and its probability.
 type Candidate = (u32, f32);
 
-/// Draws a token from `probs` [n_vocab], which need not add up to exactly 1. At temperature 0 it is
+/// Draws a token from `probs` `[n_vocab]`, which need not add up to exactly 1. At temperature 0 it is
 /// the likeliest, the lowest id of those alike, and the generator is not used; else exactly one
 /// number is. A token of probability 0 is never drawn.
 ///
