@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::boxes::{self, Activations, AttentionShape, AttentionWeights, Linear, MlpWeights, Norm};
-use crate::{Result, Step};
+use crate::{Error, Result, Step};
 
 /// The type of a buffer's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,6 +66,34 @@ pub struct MatrixView<'a> {
     pub layout: Layout,
     /// `rows * cols` values.
     pub bytes: &'a [u8],
+}
+
+impl MatrixView<'_> {
+    /// Type, rows and columns of `parts` stacked.
+    ///
+    /// # Errors
+    /// No parts, parts of different types or widths, one whose bytes are not as many as its shape says, or a type that
+    /// weights do not have.
+    pub(crate) fn stacked(parts: &[Self]) -> Result<(Dtype, usize, usize)> {
+        let [first, ..] = parts else {
+            return Err(Error::shape("matrix", "number of parts", 0, "at least 1"));
+        };
+        let (dtype, cols) = (first.dtype, first.cols);
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(Error::shape("matrix", "dtype", dtype, "f32, f16 or bf16"));
+        }
+        for part in parts {
+            if part.dtype != dtype || part.cols != cols {
+                let have = format!("{} [{}, {}]", part.dtype, part.rows, part.cols);
+                return Err(Error::shape("matrix", "a part", have, format!("{dtype} with {cols} columns")));
+            }
+            let (have, need) = (part.bytes.len(), part.rows * cols * dtype.bytes());
+            if have != need {
+                return Err(Error::Size { kernel: "matrix", operand: "bytes", have, need });
+            }
+        }
+        Ok((dtype, parts.iter().map(|part| part.rows).sum(), cols))
+    }
 }
 
 /// The geometry of one layer's paged KV cache.

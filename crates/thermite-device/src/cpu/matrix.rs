@@ -9,7 +9,7 @@ use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::simd::{Isa, LANES, Simd, Stored, simd_fn};
 use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
-use crate::{Dtype, Error, Layout, MatrixView, Result};
+use crate::{Dtype, Layout, MatrixView, Result};
 
 /// Steps of `k` whose panel stays in the first-level cache as floats: 32 KiB.
 const K_BLOCK: usize = 512;
@@ -24,39 +24,14 @@ pub struct CpuMatrix {
 
 impl CpuMatrix {
     pub(super) fn pack(parts: &[MatrixView<'_>]) -> Result<Self> {
-        let [first, ..] = parts else {
-            return Err(Error::shape("matrix", "number of parts", 0, "at least 1"));
-        };
-        let (dtype, cols) = (first.dtype, first.cols);
-        let rows = parts.iter().map(|p| p.rows).sum::<usize>();
-        for part in parts {
-            if part.dtype != dtype || part.cols != cols {
-                return Err(Error::shape(
-                    "matrix",
-                    "a part",
-                    format!("{} [{}, {}]", part.dtype, part.rows, part.cols),
-                    format!("{dtype} with {cols} columns, as the first"),
-                ));
-            }
-            if part.bytes.len() != part.rows * cols * dtype.bytes() {
-                return Err(Error::Size {
-                    kernel: "matrix",
-                    operand: "bytes",
-                    have: part.bytes.len(),
-                    need: part.rows * cols * dtype.bytes(),
-                });
-            }
-        }
+        let (dtype, rows, cols) = MatrixView::stacked(parts)?;
         let mut data = CpuBuffer::new(dtype, rows.div_ceil(PANEL) * PANEL * cols)?;
         let mut first_row = 0;
         for part in parts {
             match dtype {
-                Dtype::F32 => place::<f32>(part, first_row, data.all_mut()),
                 Dtype::F16 => place::<f16>(part, first_row, data.all_mut()),
                 Dtype::BF16 => place::<bf16>(part, first_row, data.all_mut()),
-                Dtype::I32 | Dtype::U32 => {
-                    return Err(Error::shape("matrix", "dtype", dtype, "f32, f16 or bf16"));
-                }
+                _ => place::<f32>(part, first_row, data.all_mut()),
             }
             first_row += part.rows;
         }

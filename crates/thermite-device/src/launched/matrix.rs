@@ -1,7 +1,7 @@
 //! Weight matrices in device memory, a row after another.
 
 use super::Launcher;
-use crate::{Dtype, Error, Layout, MatrixView, Result};
+use crate::{Dtype, Layout, MatrixView, Result};
 
 /// A weight matrix `[rows, cols]`, row-major.
 #[derive(Debug)]
@@ -19,22 +19,9 @@ pub struct LaunchedMatrix<B> {
 impl<B> LaunchedMatrix<B> {
     /// Puts `parts`, stacked, in the memory of `launcher`.
     pub(super) fn upload<L: Launcher<Buffer = B>>(launcher: &L, parts: &[MatrixView<'_>]) -> Result<Self> {
-        let [first, ..] = parts else {
-            return Err(Error::shape("matrix", "number of parts", 0, "at least 1"));
-        };
-        let (dtype, cols) = (first.dtype, first.cols);
-        let rows = parts.iter().map(|part| part.rows).sum::<usize>();
+        let (dtype, rows, cols) = MatrixView::stacked(parts)?;
         let mut bytes = Vec::with_capacity(rows * cols * dtype.bytes());
         for part in parts {
-            if part.dtype != dtype || part.cols != cols {
-                let have = format!("{} [{}, {}]", part.dtype, part.rows, part.cols);
-                return Err(Error::shape("matrix", "a part", have, format!("{dtype} with {cols} columns")));
-            }
-            let need = part.rows * cols * dtype.bytes();
-            if part.bytes.len() != need {
-                let have = part.bytes.len();
-                return Err(Error::Size { kernel: "matrix", operand: "bytes", have, need });
-            }
             match part.layout {
                 Layout::RowMajor => bytes.extend_from_slice(part.bytes),
                 Layout::ColumnMajor => transpose(part, &mut bytes),
