@@ -106,18 +106,21 @@ struct Head<'a, T> {
 }
 
 impl<'a, T> Head<'a, T> {
+    #[inline(always)]
     fn number(&self, tile: usize) -> usize {
         let block = self.table[tile / self.pages.tiles] as usize;
         self.pages.number(block, self.head, tile % self.pages.tiles)
     }
 
     /// Keys of sixteen tokens, `head_dim` steps.
+    #[inline(always)]
     fn keys(&self, tile: usize) -> &'a [Panel<T>] {
         let dim = self.pages.head_dim;
         &self.keys[self.number(tile) * dim..][..dim]
     }
 
     /// Sixteen channels of the first `len` of sixteen tokens.
+    #[inline(always)]
     fn values(&self, tile: usize, panel: usize, len: usize) -> &'a [Panel<T>] {
         &self.values[self.number(tile) * self.pages.value_dim() + panel * PANEL..][..len]
     }
@@ -202,7 +205,7 @@ impl Attention<'_> {
 }
 
 thread_local! {
-    /// Scores of up to [`MAX_ROWS`] rows, and their outputs.
+    /// Scores of up to [`MAX_ROWS`] rows, and their outputs, panel by panel with the rows side by side.
     static SCRATCH: RefCell<(Vec<f32>, Vec<Panel>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
@@ -242,11 +245,12 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
         }
         for r in 0..count {
             let at = out_strides.at(first_row + from + r, task.head);
-            let sums: &[f32] = bytemuck::cast_slice(&sums);
             // SAFETY: one head of one row belongs to one task alone.
             #[allow(unsafe_code)]
             let out = unsafe { task.out.get(at..at + dim) };
-            out.copy_from_slice(&sums[r * pages.value_dim()..][..dim]);
+            for (channels, panel) in out.chunks_mut(PANEL).zip(sums.chunks_exact(count)) {
+                channels.copy_from_slice(&panel[r].as_flattened()[..channels.len()]);
+            }
         }
         from += count;
     }
@@ -297,7 +301,6 @@ impl<T: Stored> Block<'_, T> {
         const WIDTH: usize = FLASH_TILES * PANEL;
         let tiles = self.keys().div_ceil(PANEL);
         let rows = self.queries.len();
-        let panels = sums.len() / rows;
         let mut top = [f32::NEG_INFINITY; MAX_ROWS];
         let mut total = [0.0f32; MAX_ROWS];
         scores.clear();
@@ -319,7 +322,7 @@ impl<T: Stored> Block<'_, T> {
                     s.lanes(exp_of_negative(s, s.splat(top[r] - m)))[0]
                 };
                 (top[r], total[r]) = (m, total[r] * keep + sum);
-                scale(s, &mut sums[r * panels..][..panels], keep);
+                scale(s, sums, r, rows, keep);
             }
             for tile in 0..count {
                 self.mix(s, first + tile, scores, WIDTH, tile * PANEL, sums);
@@ -327,7 +330,7 @@ impl<T: Stored> Block<'_, T> {
         }
         for (r, total) in total.iter().enumerate().take(rows) {
             let inverse = if *total == 0.0 { 0.0 } else { 1.0 / total };
-            scale(s, &mut sums[r * panels..][..panels], inverse);
+            scale(s, sums, r, rows, inverse);
         }
     }
 
@@ -375,44 +378,44 @@ impl<T: Stored> Block<'_, T> {
         let panels = sums.len() / rows;
         let seen = |r: usize| self.keys_of(r).saturating_sub(tile * PANEL).min(PANEL);
         let weight = |r: usize, len: usize| &weights[r * width + column..][..len];
-        if seen(0) == seen(rows - 1) && rows > 1 {
+        if rows == 1 {
             let len = seen(0);
-            let mut w = [[].as_slice(); MAX_ROWS];
-            for (r, w) in w.iter_mut().enumerate().take(rows) {
-                *w = weight(r, len);
-            }
-            for panel in 0..panels {
-                let mut acc = [Panel::default(); MAX_ROWS];
-                for r in 0..rows {
-                    acc[r] = sums[r * panels + panel];
-                }
-                let values = self.head.values(tile, panel, len);
-                multiply(s, &w[..rows], &[values], &mut acc[..rows]);
-                for r in 0..rows {
-                    sums[r * panels + panel] = acc[r];
-                }
-            }
-            return;
-        }
-        for r in 0..rows {
-            let len = seen(r);
             for first in (0..panels).step_by(MAX_PANELS) {
                 let count = MAX_PANELS.min(panels - first);
                 let mut values = [[].as_slice(); MAX_PANELS];
                 for (i, panel) in values.iter_mut().enumerate().take(count) {
                     *panel = self.head.values(tile, first + i, len);
                 }
-                let acc = &mut sums[r * panels + first..][..count];
-                multiply(s, &[weight(r, len)], &values[..count], acc);
+                multiply(s, &[weight(0, len)], &values[..count], &mut sums[first..first + count]);
+            }
+        } else if seen(0) == seen(rows - 1) {
+            let len = seen(0);
+            let mut w = [[].as_slice(); MAX_ROWS];
+            for (r, w) in w.iter_mut().enumerate().take(rows) {
+                *w = weight(r, len);
+            }
+            for (panel, sums) in sums.chunks_exact_mut(rows).enumerate() {
+                multiply(s, &w[..rows], &[self.head.values(tile, panel, len)], sums);
+            }
+        } else {
+            for (panel, sums) in sums.chunks_exact_mut(rows).enumerate() {
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let len = seen(r);
+                    let values = self.head.values(tile, panel, len);
+                    multiply(s, &[weight(r, len)], &[values], std::slice::from_mut(sum));
+                }
             }
         }
     }
 }
 
+/// Row `r`'s sums times `factor`.
 #[inline(always)]
-fn scale<S: Simd>(s: S, sums: &mut [Panel], factor: f32) {
+fn scale<S: Simd>(s: S, sums: &mut [Panel], r: usize, rows: usize, factor: f32) {
     let factor = s.splat(factor);
-    for half in sums.as_flattened_mut() {
-        s.store(s.mul(s.load(half), factor), half);
+    for panel in sums.chunks_exact_mut(rows) {
+        for half in &mut panel[r] {
+            s.store(s.mul(s.load(half), factor), half);
+        }
     }
 }
