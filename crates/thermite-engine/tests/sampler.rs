@@ -4,7 +4,10 @@
 use proptest::prelude::*;
 use thermite_device::Device;
 use thermite_device::cpu::{Cpu, Isa};
+use thermite_device::emulated::Emulated;
+use thermite_device::launched::Variants;
 use thermite_engine::{Generator, Sampler, SamplingParams};
+use thermite_kernels::emulator::Build;
 
 /// The reference's order, in float64: soft cap, penalties, temperature, top-k, softmax, then top-p and min-p.
 fn plain(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Vec<f64> {
@@ -135,4 +138,52 @@ fn nothing_can_be_drawn_from_nan() {
     let buffer = d.upload_f32(&[f32::NAN; 8]).unwrap();
     let drawn = sampler.sample(&d, &buffer, 0, &SamplingParams::default(), &[], &mut Generator::new(0));
     assert!(drawn.is_err());
+}
+
+/// The whole pipeline in emulated Metal kernels chooses what the CPU device chooses.
+#[test]
+fn the_pipeline_runs_in_metal_kernels() {
+    let v = 1025;
+    let logits: Vec<f32> = (0..v).map(|i| ((i * 7919) % 1031) as f32 / 90.0 - 6.0).collect();
+    let history: Vec<u32> = (0..40).map(|i| i * 13 % v as u32).collect();
+    let all = SamplingParams {
+        temperature: 0.7,
+        top_k: 50,
+        top_p: 0.9,
+        min_p: 0.01,
+        repeat_penalty: 1.3,
+        presence_penalty: 0.2,
+        frequency_penalty: 0.1,
+        softcap: Some(10.0),
+        ..SamplingParams::default()
+    };
+    let cpu = Cpu::with(Some(1), Isa::detect()).unwrap();
+    let emulated = Emulated::open(Build::Fast, Variants::Plain).unwrap();
+    for params in [all.clone(), SamplingParams { temperature: 0.0, ..all }] {
+        for seed in 0..6 {
+            let token = choose_on(&cpu, &logits, &params, &history, seed);
+            assert_eq!(
+                choose_on(&emulated, &logits, &params, &history, seed),
+                token,
+                "{params:?}, seed {seed}"
+            );
+        }
+    }
+    let launched = emulated.launcher().take_launched();
+    for kernel in [
+        "softcap_logits",
+        "penalize_logits",
+        "temperature_scale",
+        "topk_mask",
+        "softmax_inplace",
+        "argmax_sample",
+    ] {
+        assert!(launched.iter().any(|name| name == kernel), "{kernel} was not launched");
+    }
+}
+
+fn choose_on<D: Device>(d: &D, logits: &[f32], params: &SamplingParams, history: &[u32], seed: u64) -> u32 {
+    let buffer = d.upload_f32(logits).unwrap();
+    let mut sampler = Sampler::new(d, logits.len()).unwrap();
+    sampler.sample(d, &buffer, 0, params, history, &mut Generator::new(seed)).unwrap()
 }
