@@ -81,7 +81,7 @@ fn show(args: &ShowArgs) -> Result<(), Error> {
 
 /// The launch at the dimensions that the user gave.
 fn launch_at(args: &ShowArgs) -> Result<String, Error> {
-    // dimensions are named in the contracts, whose names live as long as the program
+    // `Dims` wants names that live as long as the program: these few are never freed, and the program ends soon
     let dims: Vec<(&'static str, u64)> =
         args.dims.iter().map(|(name, value)| (&*name.clone().leak(), *value)).collect();
     let geometry =
