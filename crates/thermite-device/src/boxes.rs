@@ -1,7 +1,9 @@
 //! The boxes of the data-flow diagram, written in primitive kernels: the default bodies of [`Device`]'s boxes,
 //! and what every override is tested against.
 
-use crate::{Device, Dtype, HeadRows, KvLayer, Result, Step};
+use std::sync::Arc;
+
+use crate::{Device, Dtype, HeadColumns, HeadRows, KvLayer, Result, Step};
 
 /// Weights of a linear layer, with its bias where it has one.
 #[derive(Debug)]
@@ -56,13 +58,44 @@ pub enum Expand<D: Device> {
         /// Activation.
         activation: Activation,
     },
-    /// `silu(gate(x)) * up(x)`: LLaMA.
-    SwiGlu {
+    /// `f(gate(x)) * up(x)`: LLaMA and Gemma.
+    Gated {
         /// Gate projection.
         gate: Linear<D>,
         /// Up projection.
         up: Linear<D>,
+        /// The function of the gate.
+        kind: Gate,
     },
+}
+
+/// What a gated MLP does to its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// SiLU: LLaMA.
+    SwiGlu,
+    /// GELU by its tanh approximation: Gemma.
+    GeGlu,
+}
+
+/// The angles by which queries and keys are rotated. Layers that rotate alike share one.
+#[derive(Debug)]
+pub struct Rope<D: Device> {
+    /// Cosine and sine interleaved, `[n_positions, head_dim]`.
+    pub freqs: D::Buffer,
+    /// Positions in the table.
+    pub n_positions: usize,
+}
+
+/// RMSNorms of each query head and each key head: Qwen 3, Gemma 3.
+#[derive(Debug)]
+pub struct HeadNorms<D: Device> {
+    /// Scale of the queries, `[head_dim]`.
+    pub q: D::Buffer,
+    /// Scale of the keys, `[head_dim]`.
+    pub k: D::Buffer,
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 /// Weights of the attention block.
@@ -72,8 +105,14 @@ pub struct AttentionWeights<D: Device> {
     pub norm: Norm<D>,
     /// Query, key and value projection, stacked in that order.
     pub qkv: Linear<D>,
+    /// Norms of the heads, before the rotation.
+    pub head_norms: Option<HeadNorms<D>>,
+    /// Rotation of queries and keys by position.
+    pub rope: Option<Arc<Rope<D>>>,
     /// Output projection.
     pub proj: Linear<D>,
+    /// Norm of what the block adds to the residual: Gemma.
+    pub post_norm: Option<Norm<D>>,
 }
 
 /// Weights of the MLP block.
@@ -85,6 +124,8 @@ pub struct MlpWeights<D: Device> {
     pub expand: Expand<D>,
     /// Down.
     pub down: Linear<D>,
+    /// Norm of what the block adds to the residual: Gemma.
+    pub post_norm: Option<Norm<D>>,
 }
 
 /// Which attention kernel serves.
@@ -114,8 +155,8 @@ impl AttentionKind {
     }
 }
 
-/// The heads of an attention layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The heads of an attention layer, and what it does to scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AttentionShape {
     /// Query heads.
     pub n_head: usize,
@@ -125,9 +166,35 @@ pub struct AttentionShape {
     pub head_dim: usize,
     /// Which kernel.
     pub kind: AttentionKind,
+    /// What the product of query and key is multiplied by.
+    pub scale: f32,
+    /// How many tokens a query sees, its own among them; all at 0.
+    pub window: usize,
+    /// Scores become `cap * tanh(score / cap)`; not at 0.
+    pub cap: f32,
 }
 
 impl AttentionShape {
+    /// Causal attention scaled by `1 / sqrt(head_dim)`, with neither window nor cap.
+    #[must_use]
+    pub fn new(n_head: usize, n_kv_head: usize, head_dim: usize, kind: AttentionKind) -> Self {
+        let scale = (head_dim as f32).sqrt().recip();
+        Self { n_head, n_kv_head, head_dim, kind, scale, window: 0, cap: 0.0 }
+    }
+
+    /// Whether the reference's kernels compute it as it is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::new(self.n_head, self.n_kv_head, self.head_dim, self.kind)
+    }
+
+    /// What queries are multiplied by before kernels that scale by `1 / sqrt(head_dim)`; none where that is 1.
+    #[must_use]
+    pub fn query_scale(&self) -> Option<f32> {
+        let plain = Self::new(self.n_head, self.n_kv_head, self.head_dim, self.kind).scale;
+        (self.scale != plain).then(|| self.scale / plain)
+    }
+
     /// Width of a fused row of queries, keys and values.
     #[must_use]
     pub const fn qkv_width(&self) -> usize {
@@ -136,7 +203,7 @@ impl AttentionShape {
 }
 
 /// The widths that decide how large the activations are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ActivationShape {
     /// Rows of the largest batch.
     pub rows: usize,
@@ -305,11 +372,22 @@ pub fn attention<D: Device>(
         let (t, bh) = (span.context(), nh);
         let rows = HeadRows { n_head: nh, first_row: span.first_row, rows: span.rows, t, hs };
         d.split_heads(&acts.qkv, &mut heads.q, rows, shape.qkv_width(), 0)?;
+        if let Some(scale) = shape.query_scale() {
+            d.scale_inplace(&mut heads.q, nh * t * hs, scale)?;
+        }
         d.cache_gather(cache, &step.block_tables, i * step.max_blocks, &mut heads.k, &mut heads.v, t, nh)?;
-        if shape.kind.is_flash(t) {
+        let (window, cap) = (shape.window, shape.cap);
+        let masked = window != 0 || cap != 0.0;
+        if shape.kind.is_flash(t) && masked {
+            let (q, k, v) = (&heads.q, &heads.k, &heads.v);
+            d.flash_attention_masked(q, k, v, &mut heads.out, bh, t, hs, window, cap)?;
+        } else if shape.kind.is_flash(t) {
             d.flash_attention_forward(&heads.q, &heads.k, &heads.v, &mut heads.out, bh, t, hs)?;
         } else {
             d.attention_scores(&heads.q, &heads.k, &mut heads.att, bh, t, hs)?;
+            if masked {
+                d.attention_mask(&mut heads.att, bh, t, window, cap)?;
+            }
             d.softmax_inplace(&mut heads.att, bh * t, t)?;
             d.attention_mix(&heads.att, &heads.v, &mut heads.out, bh, t, hs)?;
         }
@@ -330,8 +408,47 @@ pub fn attention_block<D: Device>(
     let (n, c) = (step.rows(), acts.shape.n_embd);
     norm(d, &weights.norm, &acts.residual, &mut acts.normed, n, c)?;
     d.linear(&acts.normed, &weights.qkv, &mut acts.qkv, n)?;
+    place_heads(d, weights, &mut acts.qkv, step, shape)?;
     d.attention(acts, cache, step, shape)?;
-    d.linear(&acts.attn, &weights.proj, &mut acts.branch, n)
+    d.linear(&acts.attn, &weights.proj, &mut acts.branch, n)?;
+    norm_branch(d, weights.post_norm.as_ref(), acts, n)
+}
+
+/// Head norms and rotation of the queries and keys of a step's rows.
+pub fn place_heads<D: Device>(
+    d: &D,
+    weights: &AttentionWeights<D>,
+    qkv: &mut D::Buffer,
+    step: &Step<D>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let AttentionShape { n_head, n_kv_head, head_dim: hs, .. } = shape;
+    let (n, width) = (step.rows(), shape.qkv_width());
+    let queries = HeadColumns { width, column: 0, n_head, hs };
+    let keys = HeadColumns { width, column: n_head * hs, n_head: n_kv_head, hs };
+    if let Some(HeadNorms { q, k, eps }) = &weights.head_norms {
+        d.rmsnorm_heads(qkv, q, queries, n, *eps)?;
+        d.rmsnorm_heads(qkv, k, keys, n, *eps)?;
+    }
+    if let Some(rope) = &weights.rope {
+        // queries and keys lie side by side
+        let both = HeadColumns { n_head: n_head + n_kv_head, ..queries };
+        d.rope_rows(qkv, &rope.freqs, &step.positions, both, n)?;
+    }
+    Ok(())
+}
+
+/// `branch = post_norm(branch)`, where there is one.
+fn norm_branch<D: Device>(
+    d: &D,
+    post_norm: Option<&Norm<D>>,
+    acts: &mut Activations<D>,
+    n: usize,
+) -> Result<()> {
+    let Some(post_norm) = post_norm else { return Ok(()) };
+    norm(d, post_norm, &acts.branch, &mut acts.normed, n, acts.shape.n_embd)?;
+    std::mem::swap(&mut acts.branch, &mut acts.normed);
+    Ok(())
 }
 
 /// [`Device::layer`]: its two blocks.
@@ -368,13 +485,18 @@ pub fn mlp_block<D: Device>(
                 Activation::Sigmoid => d.sigmoid_forward(x, out, n * inner)?,
             }
         }
-        Expand::SwiGlu { gate, up } => {
+        Expand::Gated { gate, up, kind } => {
             d.linear(&acts.normed, gate, &mut acts.gate, n)?;
             d.linear(&acts.normed, up, &mut acts.up, n)?;
-            d.swiglu_forward(&acts.gate, &acts.up, &mut acts.act, n * inner)?;
+            let (gate, up, out) = (&acts.gate, &acts.up, &mut acts.act);
+            match kind {
+                Gate::SwiGlu => d.swiglu_forward(gate, up, out, n * inner)?,
+                Gate::GeGlu => d.geglu_forward(gate, up, out, n * inner)?,
+            }
         }
     }
     d.linear(&acts.act, &weights.down, &mut acts.branch, n)?;
+    norm_branch(d, weights.post_norm.as_ref(), acts, n)?;
     d.residual_add(&mut acts.residual, &acts.branch, n * c)
 }
 

@@ -228,6 +228,17 @@ pub trait Device: Send + Sync + Sized + 'static {
         eps: f32,
     ) -> Result<()>;
 
+    /// `rmsnorm_forward` of each head on its own, in place: the heads of `columns` in each of `n` rows of `x`; `gamma`
+    /// `[hs]`.
+    fn rmsnorm_heads(
+        &self,
+        x: &mut Self::Buffer,
+        gamma: &Self::Buffer,
+        columns: HeadColumns,
+        n: usize,
+        eps: f32,
+    ) -> Result<()>;
+
     // ---- attention.metal
 
     /// `att[h, i, j] = q[h, i] . k[h, j] / sqrt(hs)`, `-inf` where `j > i`; `q`, `k` `[bh, t, hs]`,
@@ -240,6 +251,16 @@ pub trait Device: Send + Sync + Sized + 'static {
         bh: usize,
         t: usize,
         hs: usize,
+    ) -> Result<()>;
+    /// What some models do to scores before the softmax, in place: `cap * tanh(att / cap)` where `cap` is not 0, and
+    /// `-inf` where `j > i`, or where `window` is not 0 and `j + window <= i`; `att` `[bh, t, t]`.
+    fn attention_mask(
+        &self,
+        att: &mut Self::Buffer,
+        bh: usize,
+        t: usize,
+        window: usize,
+        cap: f32,
     ) -> Result<()>;
     /// Softmax over each of `n` rows of `t`, in place. A row of `-inf` becomes zeros.
     fn softmax_inplace(&self, x: &mut Self::Buffer, n: usize, t: usize) -> Result<()>;
@@ -278,10 +299,20 @@ pub trait Device: Send + Sync + Sized + 'static {
         out: &mut Self::Buffer,
         n: usize,
     ) -> Result<()>;
+    /// `gelu(gate) * up`, for `n` values.
+    fn geglu_forward(
+        &self,
+        gate: &Self::Buffer,
+        up: &Self::Buffer,
+        out: &mut Self::Buffer,
+        n: usize,
+    ) -> Result<()>;
     /// `max(0, x)`, for `n` values; NaN stays NaN.
     fn relu_forward(&self, x: &Self::Buffer, out: &mut Self::Buffer, n: usize) -> Result<()>;
     /// `1 / (1 + e^-x)`, for `n` values.
     fn sigmoid_forward(&self, x: &Self::Buffer, out: &mut Self::Buffer, n: usize) -> Result<()>;
+    /// `x *= scale`, for `n` values.
+    fn scale_inplace(&self, x: &mut Self::Buffer, n: usize, scale: f32) -> Result<()>;
 
     // ---- residual.metal
 
@@ -361,6 +392,20 @@ pub trait Device: Send + Sync + Sized + 'static {
         hs: usize,
     ) -> Result<()>;
 
+    /// [`Device::flash_attention_forward`] with the scores of [`Device::attention_mask`].
+    fn flash_attention_masked(
+        &self,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        out: &mut Self::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+        window: usize,
+        cap: f32,
+    ) -> Result<()>;
+
     // ---- linear.metal, and the vendor's matmul
 
     /// `out[i, o] = sum over k of x[i, k] * weight[o, k]`; `x` `[n, cols]`, `out` `[n, rows]`. One row's sum is
@@ -385,6 +430,16 @@ pub trait Device: Send + Sync + Sized + 'static {
     ) -> Result<()>;
     /// The inverse: the last `rows` rows of `x` `[nh, t, hs]` go to rows `first_row ..` of `out` `[*, nh * hs]`.
     fn merge_heads(&self, x: &Self::Buffer, out: &mut Self::Buffer, heads: HeadRows) -> Result<()>;
+    /// [`Device::rope_forward`] of the heads of `columns` in each of `n` rows of `x`, row `i` at `positions[i]`; `freqs`
+    /// `[n_positions, hs]`.
+    fn rope_rows(
+        &self,
+        x: &mut Self::Buffer,
+        freqs: &Self::Buffer,
+        positions: &Self::Buffer,
+        columns: HeadColumns,
+        n: usize,
+    ) -> Result<()>;
     /// Stores the keys and values of `n` fused QKV rows (`n_head + 2 n_kv_head` heads wide) in the cache, row
     /// `i` at `slots[i]` = block * block_size + offset. A negative slot is skipped.
     fn cache_write(
@@ -486,6 +541,19 @@ pub struct HeadRows {
     pub rows: usize,
     /// Length of the head-major tensor.
     pub t: usize,
+    /// Channels a head.
+    pub hs: usize,
+}
+
+/// Heads side by side in the rows of a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadColumns {
+    /// Width of a row.
+    pub width: usize,
+    /// Column of the first head.
+    pub column: usize,
+    /// Heads.
+    pub n_head: usize,
     /// Channels a head.
     pub hs: usize,
 }

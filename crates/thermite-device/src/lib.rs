@@ -25,8 +25,8 @@ pub mod trace;
 
 pub use batch::{Batch, Outputs, Span, Step};
 pub use boxes::{
-    Activation, ActivationShape, Activations, AttentionKind, AttentionShape, AttentionWeights, Expand,
-    Linear, MlpWeights, Norm,
+    Activation, ActivationShape, Activations, AttentionKind, AttentionShape, AttentionWeights, Expand, Gate,
+    HeadNorms, Linear, MlpWeights, Norm, Rope,
 };
-pub use device::{Device, Dtype, HeadRows, KvLayer, KvShape, Layout, MatrixView};
+pub use device::{Device, Dtype, HeadColumns, HeadRows, KvLayer, KvShape, Layout, MatrixView};
 pub use error::{Error, Fault, Result};

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::boxes;
 use crate::{
-    Activations, AttentionShape, AttentionWeights, Device, Dtype, HeadRows, KvLayer, KvShape, MatrixView,
-    MlpWeights, Norm, Result, Step,
+    Activations, AttentionShape, AttentionWeights, Device, Dtype, HeadColumns, HeadRows, KvLayer, KvShape,
+    MatrixView, MlpWeights, Norm, Result, Step,
 };
 
 /// A tensor that a kernel touches.
@@ -37,6 +37,7 @@ pub struct Record {
 #[derive(Debug, Clone, Copy)]
 pub struct TraceBuffer {
     dtype: Dtype,
+    len: usize,
 }
 
 /// A matrix of the trace: its shape.
@@ -120,8 +121,8 @@ impl Device for Trace {
     fn describe(&self) -> String {
         "trace (records, computes nothing)".to_owned()
     }
-    fn alloc(&self, dtype: Dtype, _len: usize) -> Result<TraceBuffer> {
-        Ok(TraceBuffer { dtype })
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<TraceBuffer> {
+        Ok(TraceBuffer { dtype, len })
     }
     fn write_f32(&self, _dst: &mut TraceBuffer, _data: &[f32]) -> Result<()> {
         Ok(())
@@ -147,7 +148,7 @@ impl Device for Trace {
         })
     }
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
-        let buffer = TraceBuffer { dtype: shape.dtype };
+        let buffer = TraceBuffer { dtype: shape.dtype, len: shape.bytes() / 2 / shape.dtype.bytes() };
         Ok(KvLayer { shape, k: buffer, v: buffer })
     }
     fn submit(&self) -> Result<()> {
@@ -219,6 +220,17 @@ impl Device for Trace {
     ) -> Result<()> {
         self.record("rmsnorm_forward", operands![x[n, c], gamma[c]], operands![out[n, c]])
     }
+    fn rmsnorm_heads(
+        &self,
+        x: &mut TraceBuffer,
+        gamma: &TraceBuffer,
+        columns: HeadColumns,
+        n: usize,
+        _eps: f32,
+    ) -> Result<()> {
+        let HeadColumns { width, hs, .. } = columns;
+        self.record("rmsnorm_heads", operands![gamma[hs]], operands![x[n, width]])
+    }
     fn attention_scores(
         &self,
         q: &TraceBuffer,
@@ -230,6 +242,16 @@ impl Device for Trace {
     ) -> Result<()> {
         let reads = operands![q[bh, t, hs], k[bh, t, hs]];
         self.record("attention_scores", reads, operands![att[bh, t, t]])
+    }
+    fn attention_mask(
+        &self,
+        att: &mut TraceBuffer,
+        bh: usize,
+        t: usize,
+        _window: usize,
+        _cap: f32,
+    ) -> Result<()> {
+        self.record("attention_mask", vec![], operands![att[bh, t, t]])
     }
     fn softmax_inplace(&self, x: &mut TraceBuffer, n: usize, t: usize) -> Result<()> {
         self.record("softmax_inplace", vec![], operands![x[n, t]])
@@ -271,11 +293,23 @@ impl Device for Trace {
     ) -> Result<()> {
         self.record("swiglu_forward", operands![gate[n], up[n]], operands![out[n]])
     }
+    fn geglu_forward(
+        &self,
+        gate: &TraceBuffer,
+        up: &TraceBuffer,
+        out: &mut TraceBuffer,
+        n: usize,
+    ) -> Result<()> {
+        self.record("geglu_forward", operands![gate[n], up[n]], operands![out[n]])
+    }
     fn relu_forward(&self, x: &TraceBuffer, out: &mut TraceBuffer, n: usize) -> Result<()> {
         self.unary("relu_forward", *x, *out, n)
     }
     fn sigmoid_forward(&self, x: &TraceBuffer, out: &mut TraceBuffer, n: usize) -> Result<()> {
         self.unary("sigmoid_forward", *x, *out, n)
+    }
+    fn scale_inplace(&self, x: &mut TraceBuffer, n: usize, _scale: f32) -> Result<()> {
+        self.record("scale_inplace", vec![], operands![x[n]])
     }
     fn residual_add(&self, residual: &mut TraceBuffer, x: &TraceBuffer, n: usize) -> Result<()> {
         self.record("residual_add", operands![x[n]], operands![residual[n]])
@@ -357,6 +391,21 @@ impl Device for Trace {
         let reads = operands![q[bh, t, hs], k[bh, t, hs], v[bh, t, hs]];
         self.record("flash_attention_forward", reads, operands![out[bh, t, hs]])
     }
+    fn flash_attention_masked(
+        &self,
+        q: &TraceBuffer,
+        k: &TraceBuffer,
+        v: &TraceBuffer,
+        out: &mut TraceBuffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+        _window: usize,
+        _cap: f32,
+    ) -> Result<()> {
+        let reads = operands![q[bh, t, hs], k[bh, t, hs], v[bh, t, hs]];
+        self.record("flash_attention_masked", reads, operands![out[bh, t, hs]])
+    }
     fn matmul(&self, x: &TraceBuffer, weight: &TraceMatrix, out: &mut TraceBuffer, n: usize) -> Result<()> {
         let mut reads = operands![x[n, weight.cols]];
         reads.push(weight.operand());
@@ -379,6 +428,18 @@ impl Device for Trace {
     fn merge_heads(&self, x: &TraceBuffer, out: &mut TraceBuffer, heads: HeadRows) -> Result<()> {
         let HeadRows { n_head, rows, t, hs, .. } = heads;
         self.record("merge_heads", operands![x[n_head, t, hs]], operands![out[rows, n_head * hs]])
+    }
+    fn rope_rows(
+        &self,
+        x: &mut TraceBuffer,
+        freqs: &TraceBuffer,
+        positions: &TraceBuffer,
+        columns: HeadColumns,
+        n: usize,
+    ) -> Result<()> {
+        let HeadColumns { width, hs, .. } = columns;
+        let reads = operands![freqs[freqs.len / hs.max(1), hs], positions[n]];
+        self.record("rope_rows", reads, operands![x[n, width]])
     }
     fn cache_write(
         &self,

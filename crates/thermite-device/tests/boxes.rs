@@ -212,7 +212,7 @@ proptest! {
         dtype in prop::sample::select(vec![Dtype::F32, Dtype::F16]),
         block_size in prop::sample::select(vec![16usize, 48]),
     ) {
-        let shape = AttentionShape { n_head: groups * n_kv_head, n_kv_head, head_dim, kind };
+        let shape = AttentionShape::new(groups * n_kv_head, n_kv_head, head_dim, kind);
         for d in devices() {
             let [fast, plain] = attention(&d, &parts, shape, dtype, block_size);
             for (i, (a, b)) in fast.iter().zip(&plain).enumerate() {
@@ -224,7 +224,7 @@ proptest! {
 
 #[test]
 fn long_contexts_change_kernels_at_the_threshold() {
-    let shape = AttentionShape { n_head: 2, n_kv_head: 1, head_dim: 64, kind: AttentionKind::Auto };
+    let shape = AttentionShape::new(2, 1, 64, AttentionKind::Auto);
     let d = Cpu::with(Some(2), Isa::detect()).unwrap();
     let [fast, plain] = attention(&d, &[(500, 30), (1000, 1), (3, 2)], shape, Dtype::F32, 16);
     assert!(fast.iter().zip(&plain).all(|(a, b)| (a - b).abs() <= 2e-6));

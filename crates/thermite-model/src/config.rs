@@ -49,8 +49,8 @@ pub struct Config {
 impl Config {
     /// The attention layer's heads.
     #[must_use]
-    pub const fn attention(&self, kind: AttentionKind) -> AttentionShape {
-        AttentionShape { n_head: self.n_head, n_kv_head: self.n_kv_head, head_dim: self.head_dim, kind }
+    pub fn attention(&self, kind: AttentionKind) -> AttentionShape {
+        AttentionShape::new(self.n_head, self.n_kv_head, self.head_dim, kind)
     }
 
     /// One layer's cache of `n_blocks` blocks.

@@ -161,12 +161,16 @@ impl<D: Device> Gpt2<D> {
                 attention: AttentionWeights {
                     norm: load.layer_norm(&h("ln_1"), c, eps)?,
                     qkv: load.conv1d(&h("attn.c_attn"), 3 * c, c)?,
+                    head_norms: None,
+                    rope: None,
                     proj: load.conv1d(&h("attn.c_proj"), c, c)?,
+                    post_norm: None,
                 },
                 mlp: MlpWeights {
                     norm: load.layer_norm(&h("ln_2"), c, eps)?,
                     expand: Expand::Plain { up: load.conv1d(&h("mlp.c_fc"), inner, c)?, activation },
                     down: load.conv1d(&h("mlp.c_proj"), c, inner)?,
+                    post_norm: None,
                 },
             })
         };

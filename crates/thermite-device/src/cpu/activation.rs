@@ -56,6 +56,23 @@ simd_fn! {
     pub(super) fn swiglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) = swiglu_body;
 }
 
+simd_fn! {
+    /// `gelu(gate) * up`.
+    pub(super) fn geglu_forward(gate: &[f32], up: &[f32], out: &mut [f32]) = geglu_body;
+}
+
+#[inline(always)]
+fn geglu_body<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    zip(
+        s,
+        gate,
+        up,
+        out,
+        #[inline(always)]
+        |g, u| s.mul(gelu(s, g), u),
+    );
+}
+
 #[inline(always)]
 fn swiglu_body<S: Simd>(s: S, gate: &[f32], up: &[f32], out: &mut [f32]) {
     zip(

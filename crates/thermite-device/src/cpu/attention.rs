@@ -12,9 +12,10 @@ use half::f16;
 
 use super::pool::{Parts, Pool};
 use super::rows::{exponentials, softmax_body};
+use super::sampling::softcap_body;
 use super::simd::{Isa, Simd, Stored, exp_of_negative, simd_fn};
 use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
-use crate::{AttentionKind, Dtype, KvShape};
+use crate::{AttentionKind, AttentionShape, Dtype, KvShape};
 
 /// Tiles of keys that the flash kernel takes at once: 64 keys.
 const FLASH_TILES: usize = 4;
@@ -135,6 +136,23 @@ pub(super) struct Attention<'a> {
     pub(super) pages: Pages,
     pub(super) dtype: Dtype,
     pub(super) kind: AttentionKind,
+    pub(super) scores: Scores,
+}
+
+/// What becomes of the product of a query and a key.
+#[derive(Clone, Copy)]
+pub(super) struct Scores {
+    pub(super) scale: f32,
+    /// Tokens that a query sees, its own among them; all at 0.
+    pub(super) window: usize,
+    /// `cap * tanh(score / cap)`; not at 0.
+    pub(super) cap: f32,
+}
+
+impl Scores {
+    pub(super) const fn of(shape: &AttentionShape) -> Self {
+        Self { scale: shape.scale, window: shape.window, cap: shape.cap }
+    }
 }
 
 /// From one row, and from one head, to the next.
@@ -213,7 +231,7 @@ simd_fn! { fn attend<T: Stored>(task: &Task<'_>) = attend_body::<_, T>; }
 
 #[inline(always)]
 fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
-    let Attention { q, q_strides, out_strides, n_head, pages, kind, .. } = *task.attention;
+    let Attention { q, q_strides, out_strides, n_head, pages, kind, scores: form, .. } = *task.attention;
     let Rows { first_row, rows, start, table } = task.rows;
     let dim = pages.head_dim;
     let head = Head::<T> {
@@ -235,7 +253,7 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
         for (r, query) in queries.iter_mut().enumerate().take(count) {
             *query = &q[q_strides.at(first_row + from + r, task.head)..][..dim];
         }
-        let block = Block { head: &head, queries: &queries[..count], start: start + from };
+        let block = Block { head: &head, queries: &queries[..count], start: start + from, form };
         sums.clear();
         sums.resize(count * pages.value_dim() / PANEL, Panel::default());
         if flash {
@@ -261,17 +279,26 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
 struct Block<'a, T> {
     head: &'a Head<'a, T>,
     queries: &'a [&'a [f32]],
-    /// Position of the first row; row `r` sees keys `0 ..= start + r`.
+    /// Position of the first row; row `r` sees keys up to `start + r`.
     start: usize,
+    form: Scores,
 }
 
 impl<T: Stored> Block<'_, T> {
-    /// Keys that row `r` sees.
+    /// The end of the keys that row `r` sees.
     const fn keys_of(&self, r: usize) -> usize {
         self.start + r + 1
     }
 
-    /// Keys that the last row sees.
+    /// The first key that row `r` sees.
+    const fn first_key(&self, r: usize) -> usize {
+        match self.form.window {
+            0 => 0,
+            window => self.keys_of(r).saturating_sub(window),
+        }
+    }
+
+    /// The end of the keys that the last row sees.
     const fn keys(&self) -> usize {
         self.keys_of(self.queries.len() - 1)
     }
@@ -279,19 +306,21 @@ impl<T: Stored> Block<'_, T> {
     /// Scores, softmax, mix: with all scores in memory.
     #[inline(always)]
     fn naive<S: Simd>(&self, s: S, scores: &mut Vec<f32>, sums: &mut [Panel]) {
+        let begin = self.first_key(0) / PANEL;
         let tiles = self.keys().div_ceil(PANEL);
-        let width = tiles * PANEL;
+        let width = (tiles - begin) * PANEL;
         scores.clear();
         scores.resize(self.queries.len() * width, 0.0);
-        for first in (0..tiles).step_by(MAX_PANELS) {
-            self.scores(s, first, MAX_PANELS.min(tiles - first), scores, width, first * PANEL);
+        for first in (begin..tiles).step_by(MAX_PANELS) {
+            self.scores(s, first, MAX_PANELS.min(tiles - first), scores, width, (first - begin) * PANEL);
         }
         for (r, row) in scores.chunks_exact_mut(width).enumerate() {
-            row[self.keys_of(r)..].fill(f32::NEG_INFINITY);
+            row[..self.first_key(r) - begin * PANEL].fill(f32::NEG_INFINITY);
+            row[self.keys_of(r) - begin * PANEL..].fill(f32::NEG_INFINITY);
             softmax_body(s, row);
         }
-        for tile in 0..tiles {
-            self.mix(s, tile, scores, width, tile * PANEL, sums);
+        for tile in begin..tiles {
+            self.mix(s, tile, scores, width, (tile - begin) * PANEL, sums);
         }
     }
 
@@ -305,7 +334,9 @@ impl<T: Stored> Block<'_, T> {
         let mut total = [0.0f32; MAX_ROWS];
         scores.clear();
         scores.resize(rows * WIDTH, 0.0);
-        for first in (0..tiles).step_by(FLASH_TILES) {
+        // groups of tiles begin at the same places for all rows, so that a row's sums have one order
+        let begin = self.first_key(0) / WIDTH * FLASH_TILES;
+        for first in (begin..tiles).step_by(FLASH_TILES) {
             let count = FLASH_TILES.min(tiles - first);
             self.scores(s, first, count, scores, WIDTH, 0);
             for (r, row) in scores.chunks_exact_mut(WIDTH).enumerate() {
@@ -313,6 +344,7 @@ impl<T: Stored> Block<'_, T> {
                 if seen == 0 {
                     continue;
                 }
+                row[..self.first_key(r).saturating_sub(first * PANEL).min(WIDTH)].fill(f32::NEG_INFINITY);
                 row[seen..].fill(f32::NEG_INFINITY);
                 let (m, sum) = exponentials(s, row, top[r]);
                 // the first tile has nothing to correct
@@ -352,12 +384,15 @@ impl<T: Stored> Block<'_, T> {
         let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
         let acc = &mut acc[..self.queries.len() * count];
         multiply(s, self.queries, &keys[..count], acc);
-        let factor = s.splat(1.0 / (self.head.pages.head_dim as f32).sqrt());
+        let factor = s.splat(self.form.scale);
         for (r, row) in acc.chunks_exact(count).enumerate() {
             let to = &mut scores[r * width + column..][..count * PANEL];
             let (to, _) = to.as_chunks_mut();
             for (to, from) in to.iter_mut().zip(row.as_flattened()) {
                 s.store(s.mul(s.load(from), factor), to);
+            }
+            if self.form.cap != 0.0 {
+                softcap_body(s, to.as_flattened_mut(), self.form.cap);
             }
         }
     }

@@ -2,17 +2,19 @@
 
 use half::f16;
 
-use super::attention::{Attention, Pages, Rows, Strides, load_key, load_value, store_key, store_value};
+use super::attention::{
+    Attention, Pages, Rows, Scores, Strides, load_key, load_value, store_key, store_value,
+};
 use super::memory::Operands;
 use super::pool::Parts;
 use super::rows::NormArgs;
 use super::simd::{Isa, Stored};
-use super::square::Square;
+use super::square::{self, Square};
 use super::tile::PANEL;
 use super::{Cpu, CpuBuffer, CpuMatrix, activation, matrix, rows, sampling};
 use crate::{
-    Activations, AttentionShape, Device, Dtype, Error, HeadRows, KvLayer, KvShape, Linear, MatrixView,
-    Result, Step,
+    Activations, AttentionShape, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer, KvShape, Linear,
+    MatrixView, Result, Step,
 };
 
 /// Rows from which the cache is written by all threads.
@@ -182,6 +184,19 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn rmsnorm_heads(
+        &self,
+        x: &mut CpuBuffer,
+        gamma: &CpuBuffer,
+        columns: HeadColumns,
+        n: usize,
+        eps: f32,
+    ) -> Result<()> {
+        let ops = Operands("rmsnorm_heads");
+        let gamma = ops.f32(gamma, "gamma", columns.hs)?;
+        self.each_head(ops, x, columns, n, |_, head| rows::rmsnorm_inplace(self.isa, head, gamma, eps))
+    }
+
     fn attention_scores(
         &self,
         q: &CpuBuffer,
@@ -194,6 +209,19 @@ impl Device for Cpu {
         let (ops, square) = (Operands("attention_scores"), Square { bh, t, hs });
         let (q, k) = (ops.f32(q, "Q", square.len())?, ops.f32(k, "K", square.len())?);
         square.scores(self.isa, &self.pool, q, k, ops.f32_mut(att, "att", bh * t * t)?)
+    }
+
+    fn attention_mask(
+        &self,
+        att: &mut CpuBuffer,
+        bh: usize,
+        t: usize,
+        window: usize,
+        cap: f32,
+    ) -> Result<()> {
+        let att = Operands("attention_mask").f32_mut(att, "att", bh * t * t)?;
+        self.each_row(att, t, |row, scores| square::mask(self.isa, scores, row % t, window, cap));
+        Ok(())
     }
 
     fn softmax_inplace(&self, x: &mut CpuBuffer, n: usize, t: usize) -> Result<()> {
@@ -253,12 +281,27 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn geglu_forward(&self, gate: &CpuBuffer, up: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
+        let ops = Operands("geglu_forward");
+        let (gate, up) = (ops.f32(gate, "gate", n)?, ops.f32(up, "up", n)?);
+        self.each_part(ops.f32_mut(out, "out", n)?, |range, out| {
+            activation::geglu_forward(self.isa, &gate[range.clone()], &up[range], out);
+        });
+        Ok(())
+    }
+
     fn relu_forward(&self, x: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
         self.unary("relu_forward", activation::relu_forward, x, out, n)
     }
 
     fn sigmoid_forward(&self, x: &CpuBuffer, out: &mut CpuBuffer, n: usize) -> Result<()> {
         self.unary("sigmoid_forward", activation::sigmoid_forward, x, out, n)
+    }
+
+    fn scale_inplace(&self, x: &mut CpuBuffer, n: usize, scale: f32) -> Result<()> {
+        let x = Operands("scale_inplace").f32_mut(x, "x", n)?;
+        self.each_part(x, |_, part| part.iter_mut().for_each(|x| *x *= scale));
+        Ok(())
     }
 
     fn residual_add(&self, residual: &mut CpuBuffer, x: &CpuBuffer, n: usize) -> Result<()> {
@@ -373,7 +416,25 @@ impl Device for Cpu {
         let (ops, square) = (Operands("flash_attention_forward"), Square { bh, t, hs });
         let len = square.len();
         let inputs = [ops.f32(q, "Q", len)?, ops.f32(k, "K", len)?, ops.f32(v, "V", len)?];
-        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?)
+        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?, 0, 0.0)
+    }
+
+    fn flash_attention_masked(
+        &self,
+        q: &CpuBuffer,
+        k: &CpuBuffer,
+        v: &CpuBuffer,
+        out: &mut CpuBuffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+        window: usize,
+        cap: f32,
+    ) -> Result<()> {
+        let (ops, square) = (Operands("flash_attention_masked"), Square { bh, t, hs });
+        let len = square.len();
+        let inputs = [ops.f32(q, "Q", len)?, ops.f32(k, "K", len)?, ops.f32(v, "V", len)?];
+        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?, window, cap)
     }
 
     fn matmul(&self, x: &CpuBuffer, weight: &CpuMatrix, out: &mut CpuBuffer, n: usize) -> Result<()> {
@@ -423,6 +484,26 @@ impl Device for Cpu {
             }
         });
         Ok(())
+    }
+
+    fn rope_rows(
+        &self,
+        x: &mut CpuBuffer,
+        freqs: &CpuBuffer,
+        positions: &CpuBuffer,
+        columns: HeadColumns,
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands("rope_rows");
+        let hs = columns.hs;
+        if hs == 0 || !hs.is_multiple_of(2) {
+            return Err(Error::shape("rope_rows", "hs", hs, "even"));
+        }
+        let freqs = ops.f32(freqs, "freqs", 0).and(Ok(freqs.all::<f32>()))?;
+        let positions = ops.indices(positions, "positions", n, freqs.len() / hs)?;
+        self.each_head(ops, x, columns, n, |row, head| {
+            rows::rotate(head, &freqs[positions[row] as usize * hs..][..hs]);
+        })
     }
 
     fn cache_write(
@@ -492,6 +573,7 @@ impl Device for Cpu {
             pages: Pages::of(&kv),
             dtype: kv.dtype,
             kind: shape.kind,
+            scores: Scores::of(&shape),
         };
         let out = ops.f32_mut(&mut acts.attn, "attn", n * nh * hs)?;
         let spans: Vec<_> = spans.collect();
@@ -513,6 +595,27 @@ impl Cpu {
         let x = ops.f32(x, "x", n)?;
         self.each_part(ops.f32_mut(out, "out", n)?, |range, out| {
             f(self.isa, &x[range], out);
+        });
+        Ok(())
+    }
+
+    /// `f(row, head)` on each of the heads of `columns` in `n` rows of `x`.
+    fn each_head(
+        &self,
+        ops: Operands,
+        x: &mut CpuBuffer,
+        columns: HeadColumns,
+        n: usize,
+        f: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<()> {
+        let HeadColumns { width, column, n_head, hs } = columns;
+        if column + n_head * hs > width {
+            let need = format!("at least {}", column + n_head * hs);
+            return Err(Error::shape(ops.0, "width", width, need));
+        }
+        let x = ops.f32_mut(x, "x", n * width)?;
+        self.each_row(x, width, |row, values| {
+            values[column..][..n_head * hs].chunks_exact_mut(hs.max(1)).for_each(|head| f(row, head));
         });
         Ok(())
     }

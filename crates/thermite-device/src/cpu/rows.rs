@@ -138,6 +138,28 @@ fn norm_body<S: Simd>(s: S, x: &[f32], args: NormArgs<'_>, out: &mut [f32]) -> (
 }
 
 simd_fn! {
+    /// The RMSNorm of a row, in place.
+    pub(super) fn rmsnorm_inplace(x: &mut [f32], gamma: &[f32], eps: f32) = rmsnorm_inplace_body;
+}
+
+#[inline(always)]
+fn rmsnorm_inplace_body<S: Simd>(s: S, x: &mut [f32], gamma: &[f32], eps: f32) {
+    let squares = fold(
+        s,
+        x,
+        0.0,
+        s.splat(0.0),
+        #[inline(always)]
+        |acc, v| s.fma(v, v, acc),
+    );
+    let scale = 1.0 / (s.sum(squares) / x.len() as f32 + eps).sqrt();
+    x.iter_mut().zip(gamma).for_each(
+        #[inline(always)]
+        |(x, g)| *x = *x * scale * g,
+    );
+}
+
+simd_fn! {
     /// Softmax of one row in place; a row of `-inf` becomes zeros.
     pub(super) fn softmax(x: &mut [f32]) = softmax_body;
 }

@@ -59,7 +59,7 @@ simd_fn! {
 }
 
 #[inline(always)]
-fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
+pub(super) fn softcap_body<S: Simd>(s: S, x: &mut [f32], cap: f32) {
     let cap = s.splat(cap);
     map_inplace(
         s,

@@ -4,9 +4,10 @@
 
 use std::ops::Range;
 
-use super::attention::{Attention, Pages, Rows, Strides, store_key, store_value};
+use super::attention::{Attention, Pages, Rows, Scores, Strides, store_key, store_value};
 use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
+use super::sampling::softcap;
 use super::simd::{Isa, Simd, simd_fn};
 use super::tile::{MAX_ROWS, PANEL, Panel, multiply};
 use crate::{AttentionKind, Dtype, Result};
@@ -55,7 +56,20 @@ impl Square {
         self.tiled(v, self.pages().value_dim(), Pages::value_tile, store_value)
     }
 
-    pub(super) fn flash(self, isa: Isa, pool: &Pool, [q, k, v]: [&[f32]; 3], out: &mut [f32]) -> Result<()> {
+    /// Scores scaled by `1 / sqrt(hs)`.
+    fn scale(self) -> f32 {
+        1.0 / (self.hs as f32).sqrt()
+    }
+
+    pub(super) fn flash(
+        self,
+        isa: Isa,
+        pool: &Pool,
+        [q, k, v]: [&[f32]; 3],
+        out: &mut [f32],
+        window: usize,
+        cap: f32,
+    ) -> Result<()> {
         if self.len() == 0 {
             return Ok(());
         }
@@ -68,6 +82,7 @@ impl Square {
             pages: self.pages(),
             dtype: Dtype::F32,
             kind: AttentionKind::Flash,
+            scores: Scores { scale: self.scale(), window, cap },
         };
         let rows = Rows { first_row: 0, rows: self.t, start: 0, table: &[0] };
         let (keys, values) = (self.keys(k)?, self.values(v)?);
@@ -79,7 +94,7 @@ impl Square {
         let keys = self.keys(k)?;
         let tile = self.hs * PANEL;
         let att = &Parts::new(att);
-        let factor = 1.0 / (self.hs as f32).sqrt();
+        let factor = self.scale();
         pool.run(self.bh, |head| {
             for first in (0..self.t).step_by(MAX_ROWS) {
                 let count = MAX_ROWS.min(self.t - first);
@@ -133,6 +148,17 @@ impl Square {
             }
         });
         Ok(())
+    }
+}
+
+/// What the query at `position` does not see becomes `-inf`, the rest of `scores` is capped.
+pub(super) fn mask(isa: Isa, scores: &mut [f32], position: usize, window: usize, cap: f32) {
+    let end = (position + 1).min(scores.len());
+    let first = if window == 0 { 0 } else { end.saturating_sub(window) };
+    scores[..first].fill(f32::NEG_INFINITY);
+    scores[end..].fill(f32::NEG_INFINITY);
+    if cap != 0.0 {
+        softcap(isa, &mut scores[first..end], cap);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::matrix::suffix;
 use super::{Argument, Launched, LaunchedMatrix, Launcher, Variants, optional, whole};
 use crate::{
-    Activation, Activations, AttentionShape, AttentionWeights, Device, Dtype, Expand, KvLayer, KvShape,
+    Activation, Activations, AttentionShape, AttentionWeights, Device, Dtype, Expand, Gate, KvLayer, KvShape,
     Linear, MlpWeights, Norm, Result, Step, boxes,
 };
 
@@ -60,17 +60,24 @@ pub(super) fn layer<L: Launcher>(
     let decodes = step.batch.spans.iter().all(|span| span.rows == 1);
     let fused = match (&mlp.norm, &mlp.expand) {
         (Norm::Layer { .. }, Expand::Plain { activation: Activation::Gelu, .. }) => true,
-        (Norm::Rms { .. }, Expand::SwiGlu { gate, up }) => gate.bias.is_none() && up.bias.is_none(),
+        (Norm::Rms { .. }, Expand::Gated { gate, up, .. }) => gate.bias.is_none() && up.bias.is_none(),
         _ => false,
     };
     let pair = (attention.qkv.weight.dtype, cache.shape.dtype);
+    let normed = attention.head_norms.is_some() || attention.post_norm.is_some() || mlp.post_norm.is_some();
     let typed = matches!(
         pair,
         (Dtype::F32, Dtype::F32 | Dtype::F16)
             | (Dtype::F16, Dtype::F16)
             | (Dtype::BF16, Dtype::F16 | Dtype::BF16)
     );
-    if d.variants == Variants::Plain || !decodes || !fused || !typed || !shape.head_dim.is_multiple_of(2) {
+    if d.variants == Variants::Plain
+        || !decodes
+        || !fused
+        || normed
+        || !typed
+        || !shape.head_dim.is_multiple_of(2)
+    {
         return boxes::layer(d, attention, mlp, acts, cache, step, shape);
     }
     let n = step.rows();
@@ -103,8 +110,8 @@ fn project_qkv<L: Launcher>(
         ("hs", hs),
         ("block_size", block_size),
         ("n_blocks", n_blocks),
-        // no rotation reads the positions: any of them will do
-        ("n_positions", i32::MAX as usize),
+        // where nothing is rotated any position will do
+        ("n_positions", weights.rope.as_ref().map_or(i32::MAX as usize, |rope| rope.n_positions)),
     ];
     let buffers = [
         whole(&acts.residual),
@@ -112,7 +119,7 @@ fn project_qkv<L: Launcher>(
         optional(beta),
         whole(&weights.qkv.weight.buffer),
         optional(bias(&weights.qkv)),
-        Argument::Nil,
+        optional(weights.rope.as_ref().map(|rope| &rope.freqs)),
         whole(&step.positions),
         whole(&step.slots),
         whole(&acts.qkv),
@@ -141,7 +148,7 @@ fn attend<L: Launcher>(
         ("block_size", block_size),
         ("max_blocks", step.max_blocks),
         ("n_blocks", n_blocks),
-        ("window", 0),
+        ("window", shape.window),
     ];
     let buffers = [
         whole(&acts.qkv),
@@ -151,8 +158,7 @@ fn attend<L: Launcher>(
         whole(&step.lengths),
         whole(&acts.attn),
     ];
-    let scale = 1.0 / (hs as f32).sqrt();
-    d.run(&format!("attention_decode{}", suffix(dtype)), &dims, &buffers, &[scale, 0.0])
+    d.run(&format!("attention_decode{}", suffix(dtype)), &dims, &buffers, &[shape.scale, shape.cap])
 }
 
 /// Norm, up (and gate) and activation in one kernel.
@@ -166,8 +172,12 @@ fn expand<L: Launcher>(
     let dims = [("N", n), ("C", acts.shape.n_embd), ("M", acts.shape.n_inner)];
     let (x, out) = (whole(&acts.residual), whole(&acts.act));
     match &weights.expand {
-        Expand::SwiGlu { gate, up } => {
-            let name = format!("decode_swiglu{}", storage(&up.weight));
+        Expand::Gated { gate, up, kind } => {
+            let kind = match kind {
+                Gate::SwiGlu => "swiglu",
+                Gate::GeGlu => "geglu",
+            };
+            let name = format!("decode_{kind}{}", storage(&up.weight));
             let buffers = [x, whole(gamma), whole(&gate.weight.buffer), whole(&up.weight.buffer), out];
             d.run(&name, &dims, &buffers, &[eps])
         }

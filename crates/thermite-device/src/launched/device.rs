@@ -5,8 +5,8 @@ use thermite_kernels::contract::attention_tiles;
 use super::matrix::suffix;
 use super::{Argument, Launched, LaunchedMatrix, Launcher, Variants, boxes, optional, whole};
 use crate::{
-    Activations, AttentionShape, AttentionWeights, Device, Dtype, Error, HeadRows, KvLayer, KvShape, Linear,
-    MatrixView, MlpWeights, Norm, Result, Step,
+    Activations, AttentionShape, AttentionWeights, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer,
+    KvShape, Linear, MatrixView, MlpWeights, Norm, Result, Step,
 };
 
 impl<L: Launcher> Device for Launched<L> {
@@ -113,6 +113,16 @@ impl<L: Launcher> Device for Launched<L> {
         self.run(&self.vectored("rmsnorm_forward", c), &[("N", n), ("C", c)], &buffers, &[eps])
     }
 
+    fn rmsnorm_heads(
+        &self,
+        x: &mut L::Buffer,
+        gamma: &L::Buffer,
+        columns: HeadColumns,
+        n: usize,
+        eps: f32,
+    ) -> Result<()> {
+        self.run("rmsnorm_heads", &in_columns(columns, n), &[whole(x), whole(gamma)], &[eps])
+    }
     fn attention_scores(
         &self,
         q: &L::Buffer,
@@ -124,6 +134,17 @@ impl<L: Launcher> Device for Launched<L> {
     ) -> Result<()> {
         let dims = [("heads", bh), ("T", t), ("hs", hs)];
         self.run(&self.vectored("attention_scores", hs), &dims, &[whole(q), whole(k), whole(att)], &[])
+    }
+    fn attention_mask(
+        &self,
+        att: &mut L::Buffer,
+        bh: usize,
+        t: usize,
+        window: usize,
+        cap: f32,
+    ) -> Result<()> {
+        let dims = [("heads", bh), ("T", t), ("window", window)];
+        self.run("attention_mask", &dims, &[whole(att)], &[cap])
     }
     fn softmax_inplace(&self, x: &mut L::Buffer, n: usize, t: usize) -> Result<()> {
         self.run(&self.vectored("softmax_inplace", t), &[("N", n), ("T", t)], &[whole(x)], &[])
@@ -160,6 +181,9 @@ impl<L: Launcher> Device for Launched<L> {
     fn swiglu_forward(&self, gate: &L::Buffer, up: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
         self.elementwise("swiglu_forward", &[whole(gate), whole(up), whole(out)], n)
     }
+    fn geglu_forward(&self, gate: &L::Buffer, up: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
+        self.elementwise("geglu_forward", &[whole(gate), whole(up), whole(out)], n)
+    }
     fn relu_forward(&self, x: &L::Buffer, out: &mut L::Buffer, n: usize) -> Result<()> {
         self.elementwise("relu_forward", &[whole(x), whole(out)], n)
     }
@@ -167,6 +191,9 @@ impl<L: Launcher> Device for Launched<L> {
         self.elementwise("sigmoid_forward", &[whole(x), whole(out)], n)
     }
 
+    fn scale_inplace(&self, x: &mut L::Buffer, n: usize, scale: f32) -> Result<()> {
+        self.run("scale_inplace", &[("N", n)], &[whole(x)], &[scale])
+    }
     fn residual_add(&self, residual: &mut L::Buffer, x: &L::Buffer, n: usize) -> Result<()> {
         self.elementwise("residual_add", &[whole(residual), whole(x)], n)
     }
@@ -241,13 +268,26 @@ impl<L: Launcher> Device for Launched<L> {
         t: usize,
         hs: usize,
     ) -> Result<()> {
-        let tiles = attention_tiles(hs as u64, &self.launcher.limits());
-        let (br, bc) = tiles.map_err(|e| Error::Launch {
-            kernel: "flash_attention_forward".to_owned(),
-            reason: e.to_string(),
-        })?;
-        let dims = [("heads", bh), ("T", t), ("hs", hs), ("Br", br as usize), ("Bc", bc as usize)];
+        let (br, bc) = self.tiles("flash_attention_forward", hs)?;
+        let dims = [("heads", bh), ("T", t), ("hs", hs), ("Br", br), ("Bc", bc)];
         self.run("flash_attention_forward", &dims, &[whole(q), whole(k), whole(v), whole(out)], &[])
+    }
+
+    fn flash_attention_masked(
+        &self,
+        q: &L::Buffer,
+        k: &L::Buffer,
+        v: &L::Buffer,
+        out: &mut L::Buffer,
+        bh: usize,
+        t: usize,
+        hs: usize,
+        window: usize,
+        cap: f32,
+    ) -> Result<()> {
+        let (br, bc) = self.tiles("flash_attention_masked", hs)?;
+        let dims = [("heads", bh), ("T", t), ("hs", hs), ("Br", br), ("Bc", bc), ("window", window)];
+        self.run("flash_attention_masked", &dims, &[whole(q), whole(k), whole(v), whole(out)], &[cap])
     }
 
     fn matmul(&self, x: &L::Buffer, weight: &Self::Matrix, out: &mut L::Buffer, n: usize) -> Result<()> {
@@ -297,6 +337,18 @@ impl<L: Launcher> Device for Launched<L> {
             ("rows", rows),
         ];
         self.run("merge_heads", &dims, &[whole(x), whole(out)], &[])
+    }
+    fn rope_rows(
+        &self,
+        x: &mut L::Buffer,
+        freqs: &L::Buffer,
+        positions: &L::Buffer,
+        columns: HeadColumns,
+        n: usize,
+    ) -> Result<()> {
+        let mut dims = in_columns(columns, n).to_vec();
+        dims.push(("n_positions", L::shape(freqs).1 / columns.hs.max(1)));
+        self.run("rope_rows", &dims, &[whole(x), whole(freqs), whole(positions)], &[])
     }
     fn cache_write(
         &self,
@@ -369,7 +421,20 @@ impl<L: Launcher> Device for Launched<L> {
     }
 }
 
+/// The dimensions of heads in `n` rows.
+fn in_columns(columns: HeadColumns, n: usize) -> [(&'static str, usize); 5] {
+    let HeadColumns { width, column, n_head, hs } = columns;
+    [("N", n), ("W", width), ("column", column), ("n_head", n_head), ("hs", hs)]
+}
+
 impl<L: Launcher> Launched<L> {
+    /// Rows of queries and of keys in the tiles of the plain flash kernels.
+    fn tiles(&self, kernel: &str, hs: usize) -> Result<(usize, usize)> {
+        let tiles = attention_tiles(hs as u64, &self.launcher.limits());
+        let failed = |reason: String| Error::Launch { kernel: kernel.to_owned(), reason };
+        tiles.map(|(br, bc)| (br as usize, bc as usize)).map_err(|e| failed(e.to_string()))
+    }
+
     fn elementwise(&self, name: &str, buffers: &[Argument<'_, L::Buffer>], n: usize) -> Result<()> {
         // the vector variants cover the tail themselves
         self.run(&self.vectored(name, 4), &[("N", n)], buffers, &[])
