@@ -66,11 +66,12 @@ impl EngineOptions {
 /// # Errors
 /// Files that are missing or of another form.
 pub fn load_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
-    let json = files.tokenizer_json()?;
+    let folder = files.hugging_face()?;
+    let json = folder.tokenizer_json()?;
     let special = SpecialTokens::from_configs(
-        &files.config_json,
-        files.tokenizer_config_json.as_deref(),
-        files.generation_config_json.as_deref(),
+        &folder.config_json,
+        folder.tokenizer_config_json.as_deref(),
+        folder.generation_config_json.as_deref(),
     );
     special
         .and_then(|special| Tokenizer::from_bytes(json, &special))

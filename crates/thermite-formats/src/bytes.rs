@@ -1,9 +1,10 @@
 //! The bytes of a file: memory-mapped, embedded in the program, or made by it.
-#![allow(unsafe_code)] // a memory map is the one thing here that needs it
+#![allow(unsafe_code, reason = "a memory map is the one thing here that needs it")]
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
@@ -11,13 +12,16 @@ use crate::error::{Error, Result};
 
 /// The bytes of one file, read-only, for as long as this value lives.
 #[derive(Debug)]
-pub(crate) enum Bytes {
+pub enum FileBytes {
+    /// A private map of a file: it starts at a page's boundary.
     Mapped(Mmap),
+    /// Part of the program.
     Embedded(&'static [u8]),
+    /// Made by the program.
     Owned(Vec<u8>),
 }
 
-impl Bytes {
+impl FileBytes {
     /// Maps the file at `path`. An empty file is zero bytes.
     pub(crate) fn map(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::io(path, source))?;
@@ -32,7 +36,7 @@ impl Bytes {
     }
 }
 
-impl Deref for Bytes {
+impl Deref for FileBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -41,5 +45,39 @@ impl Deref for Bytes {
             Self::Embedded(bytes) => bytes,
             Self::Owned(bytes) => bytes,
         }
+    }
+}
+
+/// Some bytes of a file, which keep the whole file's bytes alive: a device can hold weights where they are mapped.
+#[derive(Debug, Clone)]
+pub struct SharedBytes {
+    file: Arc<FileBytes>,
+    range: Range<usize>,
+}
+
+impl SharedBytes {
+    /// # Panics
+    /// If `range` is not in the file.
+    pub(crate) fn new(file: Arc<FileBytes>, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= file.len());
+        Self { file, range }
+    }
+
+    /// All bytes of the file.
+    pub fn file(&self) -> &Arc<FileBytes> {
+        &self.file
+    }
+
+    /// Where in the file these are.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
+impl Deref for SharedBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.file[self.range.clone()]
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::dtype::DType;
+use crate::gguf::GgufFault;
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -34,7 +35,7 @@ pub enum Error {
         file: &'static str,
     },
     /// A file of a kind that is not read (yet).
-    #[error("{}: {format} is not supported; supported are Hugging Face folders with safetensors weights", path.display())]
+    #[error("{}: {format} is not supported; supported are Hugging Face folders with safetensors weights, and GGUF files", path.display())]
     UnsupportedFormat {
         /// The file.
         path: PathBuf,
@@ -56,6 +57,28 @@ pub enum Error {
         path: PathBuf,
         /// What and where (a line and column of the JSON text).
         source: serde_json::Error,
+    },
+    /// What is wrong with a GGUF file, or with a value asked of its metadata.
+    #[error("{}: {fault}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        fault: GgufFault,
+    },
+    /// A GGUF file where a Hugging Face folder was needed.
+    #[error("{}: a GGUF file, where a Hugging Face folder is needed", path.display())]
+    NotHuggingFace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder with several models.
+    #[error("{}: {count} GGUF files in this folder: name the one to use", folder.display())]
+    SeveralModels {
+        /// The folder.
+        folder: PathBuf,
+        /// How many.
+        count: usize,
     },
     /// The file ends too early.
     #[error("{}: truncated: {what} needs {need} bytes, the file has {have}", path.display())]
@@ -223,7 +246,7 @@ fn also(other: Option<&Path>) -> String {
     other.map_or_else(String::new, |path| format!(": also in {}", path.display()))
 }
 
-fn did_you_mean(near: &[String]) -> String {
+pub(crate) fn did_you_mean(near: &[String]) -> String {
     if near.is_empty() {
         return String::new();
     }

@@ -1,35 +1,29 @@
-//! A model: a Hugging Face folder, or the same files embedded in the program.
+//! A model: a Hugging Face folder, the same files embedded in the program, or a GGUF file.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-
 use crate::error::{Error, Result};
+use crate::gguf::Gguf;
 use crate::shards::ShardIndex;
+use crate::source::{CONFIG, HuggingFace, Source, TOKENIZER};
 use crate::tensors::Tensors;
 
-const CONFIG: &str = "config.json";
-const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const WEIGHTS: &str = "model.safetensors";
 const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
 
-/// The files of one model, read or mapped; every safetensors header is checked.
+/// The files of one model, read or mapped; everything that describes a tensor is checked.
 #[derive(Debug)]
 pub struct ModelFiles {
-    /// The folder, or the embedded model's name: what errors and reports call it.
+    /// The folder or file, or the embedded model's name: what errors and reports call it.
     pub origin: PathBuf,
-    /// The text of `config.json`.
-    pub config_json: Cow<'static, str>,
-    /// The text of `tokenizer_config.json`, where there is one.
-    pub tokenizer_config_json: Option<Cow<'static, str>>,
-    /// The text of `generation_config.json`, where there is one.
-    pub generation_config_json: Option<Cow<'static, str>>,
+    /// Config and tokenizer.
+    pub source: Source,
     /// The weights.
     pub tensors: Tensors,
-    tokenizer_json: Option<Cow<'static, [u8]>>,
 }
 
 /// The files of a model that is part of the program.
@@ -50,19 +44,23 @@ pub struct EmbeddedModel {
 }
 
 impl ModelFiles {
-    /// Opens a Hugging Face folder, or the folder of a `.safetensors` file (whose weights are then
-    /// that file's, or those of the index that lists it as a shard).
+    /// Opens a GGUF file, a Hugging Face folder, the folder of a `.safetensors` file (whose weights are then that
+    /// file's, or those of the index that lists it as a shard), or the folder of one GGUF file and no `config.json`.
     ///
     /// # Errors
     /// A path that is not there or cannot be read, a format that is not supported, a folder without
-    /// `config.json` or weights, and whatever is wrong with a safetensors file: see [`Error`].
+    /// `config.json` or weights, and whatever is wrong with the weights' file: see [`Error`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let metadata = std::fs::metadata(path).map_err(|source| Error::io(path, source))?;
         if metadata.is_dir() {
-            return Self::open_folder(path, &weights_of(path));
+            return match gguf_of(path)? {
+                Some(gguf) => Self::open_gguf(&gguf),
+                None => Self::open_folder(path, &weights_of(path)),
+            };
         }
         match extension(path).as_str() {
+            "gguf" => Self::open_gguf(path),
             "safetensors" => {
                 let folder = match path.parent() {
                     Some(parent) if parent != Path::new("") => parent,
@@ -79,6 +77,26 @@ impl ModelFiles {
         }
     }
 
+    /// Opens a GGUF file, whatever its name.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it: see [`Error`]; and one that is a part of a model in several files.
+    pub fn open_gguf(path: &Path) -> Result<Self> {
+        Self::of_gguf(Gguf::open(path)?)
+    }
+
+    /// Takes a GGUF file that was opened, or made by the program.
+    ///
+    /// # Errors
+    /// One that is a part of a model in several files.
+    pub fn of_gguf(Gguf { metadata, tensors }: Gguf) -> Result<Self> {
+        let origin = metadata.path().to_path_buf();
+        if metadata.find::<u32>("split.count")?.is_some_and(|parts| parts > 1) {
+            return Err(Error::UnsupportedFormat { path: origin, format: "a part of a split GGUF file" });
+        }
+        Ok(Self { origin, source: Source::Gguf(metadata), tensors })
+    }
+
     fn open_folder(folder: &Path, weights: &Path) -> Result<Self> {
         let config = read_text(&folder.join(CONFIG))?;
         let Some(config_json) = config else {
@@ -92,14 +110,15 @@ impl ModelFiles {
                 other => other,
             })?
         };
-        Ok(Self {
-            origin: folder.to_path_buf(),
+        let source = Source::HuggingFace(HuggingFace {
+            folder: folder.to_path_buf(),
             config_json: Cow::Owned(config_json),
             tokenizer_config_json: read_text(&folder.join(TOKENIZER_CONFIG))?.map(Cow::Owned),
             generation_config_json: read_text(&folder.join(GENERATION_CONFIG))?.map(Cow::Owned),
+            chat_template: read_text(&folder.join(CHAT_TEMPLATE))?.map(Cow::Owned),
             tokenizer_json: read(&folder.join(TOKENIZER))?.map(Cow::Owned),
-            tensors,
-        })
+        });
+        Ok(Self { origin: folder.to_path_buf(), source, tensors })
     }
 
     /// Takes the files of a model that is part of the program.
@@ -107,14 +126,16 @@ impl ModelFiles {
     /// # Errors
     /// Whatever is wrong with its safetensors file: see [`Error`].
     pub fn embedded(model: EmbeddedModel) -> Result<Self> {
-        Ok(Self {
-            origin: PathBuf::from(model.name),
+        let source = Source::HuggingFace(HuggingFace {
+            folder: PathBuf::from(model.name),
             config_json: Cow::Borrowed(model.config_json),
             tokenizer_config_json: model.tokenizer_config_json.map(Cow::Borrowed),
             generation_config_json: model.generation_config_json.map(Cow::Borrowed),
+            chat_template: None,
             tokenizer_json: Some(Cow::Borrowed(model.tokenizer_json)),
-            tensors: Tensors::embedded(model.name, model.safetensors)?,
-        })
+        });
+        let tensors = Tensors::embedded(model.name, model.safetensors)?;
+        Ok(Self { origin: PathBuf::from(model.name), source, tensors })
     }
 
     /// A model that the program has made, without a tokenizer.
@@ -122,31 +143,44 @@ impl ModelFiles {
     /// # Errors
     /// Whatever is wrong with its safetensors file: see [`Error`].
     pub fn in_memory(name: &str, config_json: String, safetensors: Vec<u8>) -> Result<Self> {
-        Ok(Self {
-            origin: PathBuf::from(name),
+        let source = Source::HuggingFace(HuggingFace {
+            folder: PathBuf::from(name),
             config_json: Cow::Owned(config_json),
             tokenizer_config_json: None,
             generation_config_json: None,
+            chat_template: None,
             tokenizer_json: None,
-            tensors: Tensors::in_memory(name, safetensors)?,
-        })
+        });
+        Ok(Self { origin: PathBuf::from(name), source, tensors: Tensors::in_memory(name, safetensors)? })
     }
 
-    /// The bytes of `tokenizer.json`.
+    /// The text files of a Hugging Face folder.
     ///
     /// # Errors
-    /// [`Error::MissingFile`] if the folder has none.
-    pub fn tokenizer_json(&self) -> Result<&[u8]> {
-        self.tokenizer_json.as_deref().ok_or_else(|| missing(&self.origin, TOKENIZER))
+    /// [`Error::NotHuggingFace`] if this is a GGUF file.
+    pub fn hugging_face(&self) -> Result<&HuggingFace> {
+        match &self.source {
+            Source::HuggingFace(folder) => Ok(folder),
+            Source::Gguf(metadata) => Err(Error::NotHuggingFace { path: metadata.path().to_path_buf() }),
+        }
     }
+}
 
-    /// `config.json`, read into a type.
-    ///
-    /// # Errors
-    /// [`Error::Json`], with the line and column.
-    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.config_json)
-            .map_err(|source| Error::json(&self.origin.join(CONFIG), source))
+/// The GGUF file that a folder means: its only one, unless it is a Hugging Face folder.
+fn gguf_of(folder: &Path) -> Result<Option<PathBuf>> {
+    if folder.join(CONFIG).exists() {
+        return Ok(None);
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|source| Error::io(folder, source))? {
+        let path = entry.map_err(|source| Error::io(folder, source))?.path();
+        if extension(&path) == "gguf" {
+            found.push(path);
+        }
+    }
+    match found.len() {
+        0 | 1 => Ok(found.pop()),
+        count => Err(Error::SeveralModels { folder: folder.to_path_buf(), count }),
     }
 }
 
@@ -171,7 +205,6 @@ fn extension(path: &Path) -> String {
 
 fn format_of(extension: &str) -> &'static str {
     match extension {
-        "gguf" => "GGUF",
         "bin" | "pt" | "pth" | "ckpt" => "a PyTorch pickle",
         "onnx" => "ONNX",
         "h5" | "msgpack" | "npz" => "this weight format",

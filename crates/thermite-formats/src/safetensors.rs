@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 
 use serde::de::{self, MapAccess, Visitor};
@@ -13,24 +12,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::tensor::TensorEntry;
 
 /// The longest header that the format allows, in bytes.
 pub const MAX_HEADER_LEN: u64 = 100_000_000;
 
 const LEN_BYTES: usize = 8;
-
-/// One tensor of a file: its bytes are `file[range]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorEntry {
-    /// Its name.
-    pub name: String,
-    /// Its element type.
-    pub dtype: DType,
-    /// Its shape, row-major; empty for a scalar.
-    pub shape: Vec<usize>,
-    /// Its bytes in the file.
-    pub range: Range<usize>,
-}
 
 /// A checked header: every range lies in the file and is as long as type and shape say, no two
 /// overlap, and no byte of the data is left over.
@@ -124,7 +111,7 @@ impl RawTensor {
     /// Type and shape, if the offsets span what they need.
     fn size(&self, path: &Path, name: &str) -> Result<(DType, Vec<usize>)> {
         let path = || path.to_path_buf();
-        let Some(dtype) = DType::from_name(&self.dtype) else {
+        let Some(dtype) = DType::from_safetensors(&self.dtype) else {
             return Err(Error::UnsupportedDType {
                 path: path(),
                 name: name.to_owned(),

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::bytes::Bytes;
+use crate::bytes::FileBytes;
 use crate::error::{Error, Result};
 use crate::near::near;
-use crate::safetensors::{Header, TensorEntry};
+use crate::safetensors::Header;
 use crate::shards::ShardIndex;
-use crate::tensor::TensorView;
+use crate::tensor::{TensorEntry, TensorView};
 
-/// A model's tensors by name, over memory-mapped or embedded safetensors files.
+/// A model's tensors by name, over memory-mapped or embedded files.
 #[derive(Debug)]
 pub struct Tensors {
     origin: PathBuf,
@@ -22,7 +23,7 @@ pub struct Tensors {
 #[derive(Debug)]
 struct SourceFile {
     path: PathBuf,
-    bytes: Bytes,
+    bytes: Arc<FileBytes>,
 }
 
 #[derive(Debug)]
@@ -38,7 +39,7 @@ impl Tensors {
     /// Whatever is wrong with the file: see [`Error`].
     pub fn open(path: &Path) -> Result<Self> {
         let mut tensors = Self::empty(path);
-        tensors.add(path.to_path_buf(), Bytes::map(path)?)?;
+        tensors.add_safetensors(path.to_path_buf(), FileBytes::map(path)?)?;
         Ok(tensors)
     }
 
@@ -52,13 +53,13 @@ impl Tensors {
         let mut tensors = Self::empty(index);
         for shard in shard_index.shards() {
             let path = index.with_file_name(shard);
-            let bytes = Bytes::map(&path).map_err(|error| match error {
+            let bytes = FileBytes::map(&path).map_err(|error| match error {
                 Error::NotFound { .. } => {
                     Error::ShardMissing { index: index.to_path_buf(), shard: shard.to_owned() }
                 }
                 other => other,
             })?;
-            tensors.add(path, bytes)?;
+            tensors.add_safetensors(path, bytes)?;
         }
         for (name, shard) in &shard_index.weight_map {
             let found = tensors.get(name).is_ok_and(|t| t.file.ends_with(shard));
@@ -79,7 +80,7 @@ impl Tensors {
     /// Whatever is wrong with the file: see [`Error`].
     pub fn embedded(name: &str, file: &'static [u8]) -> Result<Self> {
         let mut tensors = Self::empty(Path::new(name));
-        tensors.add(PathBuf::from(name), Bytes::Embedded(file))?;
+        tensors.add_safetensors(PathBuf::from(name), FileBytes::Embedded(file))?;
         Ok(tensors)
     }
 
@@ -89,7 +90,7 @@ impl Tensors {
     /// Whatever is wrong with the file: see [`Error`].
     pub fn in_memory(name: &str, file: Vec<u8>) -> Result<Self> {
         let mut tensors = Self::empty(Path::new(name));
-        tensors.add(PathBuf::from(name), Bytes::Owned(file))?;
+        tensors.add_safetensors(PathBuf::from(name), FileBytes::Owned(file))?;
         Ok(tensors)
     }
 
@@ -97,19 +98,28 @@ impl Tensors {
         Self { origin: origin.to_path_buf(), files: Vec::new(), by_name: BTreeMap::new() }
     }
 
-    fn add(&mut self, path: PathBuf, bytes: Bytes) -> Result<()> {
+    /// The tensors of one file, whose descriptions were checked.
+    pub(crate) fn of_file(path: &Path, bytes: Arc<FileBytes>, entries: Vec<TensorEntry>) -> Result<Self> {
+        let mut tensors = Self::empty(path);
+        tensors.add(path.to_path_buf(), bytes, entries)?;
+        Ok(tensors)
+    }
+
+    fn add_safetensors(&mut self, path: PathBuf, bytes: FileBytes) -> Result<()> {
+        let header = Header::parse(&path, &bytes)?;
+        self.add(path, Arc::new(bytes), header.tensors)
+    }
+
+    fn add(&mut self, path: PathBuf, bytes: Arc<FileBytes>, entries: Vec<TensorEntry>) -> Result<()> {
         let file = self.files.len();
-        for entry in Header::parse(&path, &bytes)?.tensors {
+        for entry in entries {
             match self.by_name.entry(entry.name.clone()) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(Located { file, entry });
                 }
                 Entry::Occupied(other) => {
-                    return Err(Error::DuplicateTensor {
-                        path,
-                        name: entry.name,
-                        other: Some(self.files[other.get().file].path.clone()),
-                    });
+                    let other = self.files.get(other.get().file).map(|file| file.path.clone());
+                    return Err(Error::DuplicateTensor { path, name: entry.name, other });
                 }
             }
         }
@@ -170,6 +180,8 @@ impl Tensors {
             shape: &entry.shape,
             data: &file.bytes[entry.range.clone()],
             file: &file.path,
+            owner: &file.bytes,
+            offset: entry.range.start,
         }
     }
 }

@@ -54,10 +54,11 @@ fn a_folder_and_its_weights_file_are_the_same_model() {
         assert_eq!(model.tensors.names().collect::<Vec<_>>(), ["bias", "empty", "scalar", "weight"]);
         assert_eq!(model.tensors.get("weight").unwrap().shape, [2, 3]);
         assert!(model.tensors.contains("bias") && !model.tensors.contains("nobody"));
-        assert_eq!(model.tokenizer_json().unwrap(), b"{}");
-        assert!(model.tokenizer_config_json.is_none());
-        assert_eq!(model.generation_config_json.as_deref(), Some(r#"{"eos_token_id": 0}"#));
-        let config: serde_json::Value = model.config().unwrap();
+        let folder = model.hugging_face().unwrap();
+        assert_eq!(folder.tokenizer_json().unwrap(), b"{}");
+        assert!(folder.tokenizer_config_json.is_none());
+        assert_eq!(folder.generation_config_json.as_deref(), Some(r#"{"eos_token_id": 0}"#));
+        let config: serde_json::Value = folder.config().unwrap();
         assert_eq!(config["n_layer"], 6);
     }
 }
@@ -84,14 +85,14 @@ fn paths_that_are_no_model() {
 
     let no_tokenizer = folder(&[("config.json", b"{}"), ("model.safetensors", &small_file())]);
     let model = ModelFiles::open(no_tokenizer.path()).unwrap();
-    let error = model.tokenizer_json().unwrap_err();
+    let error = model.hugging_face().unwrap().tokenizer_json().unwrap_err();
     assert!(matches!(error, Error::MissingFile { file: "tokenizer.json", .. }), "{error}");
 
     let latin1 = folder(&[("config.json", b"{\"a\":\"\xe9\"}")]);
     let error = ModelFiles::open(latin1.path()).unwrap_err();
     assert!(matches!(error, Error::NotUtf8 { offset: 6, .. }), "{error}");
 
-    for (file, format) in [("m.gguf", "GGUF"), ("m.GGUF", "GGUF"), ("m.bin", "PyTorch")] {
+    for (file, format) in [("m.onnx", "ONNX"), ("m.ONNX", "ONNX"), ("m.bin", "PyTorch")] {
         let other = folder(&[(file, b"GGUF")]);
         let error = ModelFiles::open(other.path().join(file)).unwrap_err();
         assert!(matches!(error, Error::UnsupportedFormat { .. }), "{error}");
@@ -103,7 +104,7 @@ fn paths_that_are_no_model() {
 fn bad_json_is_reported_with_its_place() {
     let folder = folder(&[("config.json", b"{\n \"a\": }"), ("model.safetensors", &small_file())]);
     let model = ModelFiles::open(folder.path()).unwrap();
-    let error = model.config::<serde_json::Value>().unwrap_err().to_string();
+    let error = model.hugging_face().unwrap().config::<serde_json::Value>().unwrap_err().to_string();
     assert!(error.contains("config.json") && error.contains("line 2 column 7"), "{error}");
 }
 
@@ -180,7 +181,7 @@ fn the_embedded_model_is_whole() {
         safetensors: thermite_stories_3m::MODEL_SAFETENSORS,
     })
     .unwrap();
-    let config: serde_json::Value = model.config().unwrap();
+    let config: serde_json::Value = model.hugging_face().unwrap().config().unwrap();
     assert_eq!(config["n_embd"], 192);
     let parameters: usize = model.tensors.iter().map(|t| t.len()).sum();
     assert!((3_500_000..3_600_000).contains(&parameters), "{parameters}");

@@ -27,14 +27,15 @@ fn what_the_formats_library_writes_is_read() {
 
 #[test]
 fn every_type_of_the_format_is_known_with_its_size() {
-    for dtype in DType::ALL {
+    let ours: Vec<DType> = DType::ALL.iter().copied().filter(|dtype| !dtype.is_quantized()).collect();
+    for dtype in &ours {
         let theirs: Dtype = serde_json::from_str(&format!("\"{dtype}\"")).unwrap();
-        assert_eq!(theirs.bitsize(), dtype.bits(), "{dtype}");
+        assert_eq!(theirs.bitsize() * dtype.block_len(), 8 * dtype.block_bytes(), "{dtype}");
     }
     // What the library knows, as its own error lists it, we know.
     let unknown = serde_json::from_str::<Dtype>("\"X\"").unwrap_err().to_string();
     let known = unknown.matches('`').count() / 2 - 1;
-    assert_eq!(known, DType::ALL.len(), "{unknown}");
+    assert_eq!(known, ours.len(), "{unknown}");
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn nearly_right() -> impl Strategy<Value = Vec<u8>> {
         let entries: Vec<String> = tensors
             .iter()
             .map(|(name, dtype, shape, jitter, end)| {
-                let len = DType::from_name(dtype).and_then(|d| d.bytes_of(shape)).unwrap_or(1);
+                let len = DType::from_safetensors(dtype).and_then(|d| d.bytes_of(shape)).unwrap_or(1);
                 // Two of three are where they should be.
                 let start = if *jitter == 2 { position + end } else { position };
                 position = start + len as i64;

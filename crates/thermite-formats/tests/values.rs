@@ -2,26 +2,28 @@
 
 #![allow(clippy::unwrap_used)] // a test may
 
-mod common;
-
 use std::borrow::Cow;
-use std::path::Path;
 
 use half::{bf16, f16};
-use thermite_formats::{DType, Error, TensorView};
+use thermite_formats::{DType, Error, Tensors};
 
-fn view<'a>(dtype: DType, shape: &'a [usize], data: &'a [u8]) -> TensorView<'a> {
-    assert_eq!(dtype.bytes_of(shape), Some(data.len()));
-    TensorView { name: "t", dtype, shape, data, file: Path::new("m.safetensors") }
+/// A file whose one tensor `t` begins at an even or an odd address.
+fn file(dtype: DType, shape: &[usize], data: &[u8], odd: bool) -> Tensors {
+    let end = data.len();
+    let mut header = format!(r#"{{"t":{{"dtype":"{dtype}","shape":{shape:?},"data_offsets":[0,{end}]}}}}"#);
+    header.push_str(&" ".repeat(8 - header.len() % 8 + usize::from(odd)));
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
+    let tensors = Tensors::in_memory("m.safetensors", file).unwrap();
+    assert_eq!(tensors.get("t").unwrap().data.as_ptr().addr() % 2 == 1, odd);
+    tensors
 }
 
 /// All 65,536 halves, from an even and from an odd address.
 fn all_halves(dtype: DType, expected: fn(u16) -> f32) {
-    let mut bytes = vec![0];
-    bytes.extend((0..=u16::MAX).flat_map(u16::to_le_bytes));
-    let aligned: Vec<u8> = bytes[1..].to_vec();
-    for data in [&bytes[1..], &aligned] {
-        let values = view(dtype, &[256, 256], data).to_f32().unwrap();
+    let data: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    for odd in [false, true] {
+        let tensors = file(dtype, &[256, 256], &data, odd);
+        let values = tensors.get("t").unwrap().to_f32().unwrap();
         assert_eq!(values.len(), 1 << 16);
         for (bits, value) in (0..=u16::MAX).zip(values) {
             let want = expected(bits);
@@ -56,26 +58,37 @@ fn numbers_of_every_other_type() {
         (DType::Bool, vec![1], 1.0),
     ];
     for (dtype, bytes, value) in cases {
-        assert_eq!(view(dtype, &[], &bytes).to_f32().unwrap(), [value], "{dtype}");
+        let tensors = file(dtype, &[], &bytes, false);
+        assert_eq!(tensors.get("t").unwrap().to_f32().unwrap(), [value], "{dtype}");
     }
 }
 
 #[test]
 fn types_without_a_conversion_are_named() {
-    let error = view(DType::F8E4M3, &[2], &[0, 0]).to_f32().unwrap_err();
+    let tensors = file(DType::F8E4M3, &[2], &[0, 0], false);
+    let error = tensors.get("t").unwrap().to_f32().unwrap_err();
     assert!(matches!(&error, Error::UnsupportedDType { dtype, .. } if dtype == "F8_E4M3"));
     assert_eq!(error.to_string(), "m.safetensors: tensor t: element type F8_E4M3 is not supported");
 }
 
 #[test]
 fn words_are_borrowed_when_aligned_and_copied_when_not() {
-    let words: Vec<u16> = vec![1, 2, 3, 4, 5];
-    let bytes: &[u8] = bytemuck::cast_slice(&words);
-    let aligned = view(DType::F16, &[4], &bytes[..8]).words::<u16>().unwrap();
-    assert!(matches!(aligned, Cow::Borrowed(_)));
-    assert_eq!(*aligned, words[..4]);
-    let odd = view(DType::BF16, &[4], &bytes[1..9]).words::<u16>().unwrap();
-    assert!(matches!(odd, Cow::Owned(_)));
-    assert_eq!(*odd, [0x0200, 0x0300, 0x0400, 0x0500]);
-    assert!(view(DType::F16, &[4], &bytes[..8]).words::<u32>().is_none());
+    let bytes = [1, 0, 2, 0, 3, 0, 4, 0];
+    let (even, odd) = (file(DType::F16, &[4], &bytes, false), file(DType::BF16, &[4], &bytes, true));
+    let words = even.get("t").unwrap().words::<u16>().unwrap();
+    assert!(matches!(words, Cow::Borrowed(_)));
+    assert_eq!(*words, [1, 2, 3, 4]);
+    let words = odd.get("t").unwrap().words::<u16>().unwrap();
+    assert!(matches!(words, Cow::Owned(_)));
+    assert_eq!(*words, [1, 2, 3, 4]);
+    assert!(even.get("t").unwrap().words::<u32>().is_none());
+}
+
+#[test]
+fn shared_bytes_outlive_the_model() {
+    let tensors = file(DType::F16, &[4], &[1, 0, 2, 0, 3, 0, 4, 0], false);
+    let shared = tensors.get("t").unwrap().shared();
+    drop(tensors);
+    assert_eq!(*shared, [1, 0, 2, 0, 3, 0, 4, 0]);
+    assert_eq!(shared.file()[shared.range()], *shared);
 }

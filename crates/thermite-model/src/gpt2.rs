@@ -55,7 +55,7 @@ fn default_activation() -> String {
 impl Gpt2Config {
     /// The config of `files`, its fields checked against each other.
     fn read(files: &ModelFiles) -> Result<Self> {
-        let config: Self = files.config()?;
+        let config: Self = files.hugging_face()?.config()?;
         let refuse = |field, value: String, need: &str| {
             Err(Error::Config { path: files.origin.join("config.json"), field, value, need: need.to_owned() })
         };

@@ -51,7 +51,7 @@ impl<D: Device> Model<D> {
         struct Kind {
             model_type: String,
         }
-        let kind: Kind = files.config()?;
+        let kind: Kind = files.hugging_face()?.config()?;
         let (config, network) = match kind.model_type.as_str() {
             "gpt2" => {
                 let (config, model) = Gpt2::load(files, &device)?;
