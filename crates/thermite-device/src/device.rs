@@ -165,6 +165,11 @@ pub trait Device: Send + Sync + Sized + 'static {
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>>;
     /// Starts what is queued and waits for it.
     fn submit(&self) -> Result<()>;
+    /// Bytes a second in one pass over the floats of `buffer`: the limit of decode, where the buffer is as large as the
+    /// weights. It must have been written: pages that never were are all one. None where the device does not measure it.
+    fn read_bandwidth(&self, _buffer: &Self::Buffer) -> Result<Option<f64>> {
+        Ok(None)
+    }
 
     /// A new buffer that holds `data`.
     fn upload_f32(&self, data: &[f32]) -> Result<Self::Buffer> {

@@ -155,6 +155,9 @@ pub(crate) struct BenchArgs {
     /// Tokens that were read before decoding
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [8usize])]
     pub(crate) depth: Vec<usize>,
+    /// Sequences that decode together
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1usize], value_parser = at_least_one)]
+    pub(crate) sequences: Vec<usize>,
     /// Measured runs of each, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = at_least_one)]
     pub(crate) runs: usize,

@@ -11,7 +11,7 @@ use super::rows::NormArgs;
 use super::simd::{Isa, Stored};
 use super::square::{self, Square};
 use super::tile::PANEL;
-use super::{Cpu, CpuBuffer, CpuMatrix, activation, matrix, rows, sampling};
+use super::{Cpu, CpuBuffer, CpuMatrix, GRAIN, activation, matrix, rows, sampling};
 use crate::{
     Activations, AttentionShape, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer, KvShape, Linear,
     MatrixView, Result, Step,
@@ -78,6 +78,15 @@ impl Device for Cpu {
 
     fn submit(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn read_bandwidth(&self, buffer: &CpuBuffer) -> Result<Option<f64>> {
+        let values = Operands("read_bandwidth").f32(buffer, "buffer", buffer.len())?;
+        let begin = std::time::Instant::now();
+        self.pool.run_ranges(values.len(), GRAIN, |range| {
+            std::hint::black_box(rows::sum(self.isa, &values[range]));
+        });
+        Ok(Some(size_of_val(values) as f64 / begin.elapsed().as_secs_f64()))
     }
 
     fn embedding_forward(

@@ -106,18 +106,4 @@ impl Cpu {
             f(range.clone(), unsafe { parts.get(range) });
         });
     }
-
-    /// Bytes a second that all threads together read in one pass over the floats of `buffer`: the limit of decode,
-    /// where the buffer is as large as the weights. It must have been written: pages that never were are all one.
-    ///
-    /// # Errors
-    /// If the buffer holds something else.
-    pub fn read_bandwidth(&self, buffer: &CpuBuffer) -> Result<f64> {
-        let values = memory::Operands("read_bandwidth").f32(buffer, "buffer", buffer.len())?;
-        let begin = std::time::Instant::now();
-        self.pool.run_ranges(values.len(), GRAIN, |range| {
-            std::hint::black_box(rows::sum(self.isa, &values[range]));
-        });
-        Ok(size_of_val(values) as f64 / begin.elapsed().as_secs_f64())
-    }
 }

@@ -4,7 +4,6 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use serde::Serialize;
-use thermite_device::cpu::Cpu;
 use thermite_device::{Batch, Device, Outputs};
 use thermite_engine::{BLOCK_SIZE, open_model};
 use thermite_formats::ModelFiles;
@@ -13,7 +12,7 @@ use thermite_model::{KvCache, Model, Options};
 
 use crate::cli::{BenchArgs, FormatArg, ShapeArg};
 use crate::error::Error;
-use crate::open::cpu;
+use crate::open::on_device;
 use crate::output::{print, print_json};
 
 mod plot;
@@ -29,8 +28,8 @@ struct Report {
     device: String,
     /// Bytes of the weights that one token reads.
     weight_bytes: usize,
-    /// Bytes a second that all threads read from memory together.
-    read_bandwidth: f64,
+    /// Bytes a second that the device reads from memory, where it measures that.
+    read_bandwidth: Option<f64>,
     rows: Vec<Row>,
 }
 
@@ -41,8 +40,10 @@ struct Row {
     phase: &'static str,
     /// Tokens of the prompt, or tokens decoded.
     tokens: usize,
-    /// Tokens in the cache before.
+    /// Tokens of each sequence in the cache before.
     depth: usize,
+    /// Sequences that decode together.
+    sequences: usize,
     /// Tokens a second: median, slowest and fastest run.
     median: f64,
     min: f64,
@@ -53,7 +54,8 @@ impl Row {
     fn label(&self) -> String {
         match self.phase {
             "prefill" => format!("prefill {}", self.tokens),
-            _ => format!("decode {} at {}", self.tokens, self.depth),
+            _ if self.sequences == 1 => format!("decode {} at {}", self.tokens, self.depth),
+            _ => format!("decode {} x {} at {}", self.sequences, self.tokens, self.depth),
         }
     }
 }
@@ -64,8 +66,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         Some(ShapeArg::Gpt2Small) => gpt2(GPT2_124M)?,
         Some(ShapeArg::Gpt2Medium) => gpt2(GPT2_355M)?,
     };
-    let device = cpu(&args.run)?;
-    let report = measure(args, &files, device)?;
+    let report = on_device!(&args.run, |device| measure(args, &files, device))?;
     if let Some(path) = &args.svg {
         plot::draw(&report, path)?;
     }
@@ -75,62 +76,87 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     }
 }
 
-/// A model with one sequence.
+/// A model with its sequences.
 struct Bench<D: Device> {
     model: Model<D>,
     cache: KvCache<D>,
-    blocks: Vec<i32>,
+    /// Blocks of each sequence.
+    tables: Vec<Vec<i32>>,
     context: usize,
+    batch: Batch,
 }
 
 impl<D: Device> Bench<D> {
-    /// Runs `count` tokens from position `start` on.
-    fn run(&mut self, start: usize, count: usize) -> Result<(), Error> {
-        let chunk = self.model.options().max_rows;
+    /// Adds `count` tokens of `sequence` from position `start` on to the batch.
+    fn push(&mut self, sequence: usize, start: usize, count: usize) -> Result<(), Error> {
         let n_vocab = self.model.config().n_vocab;
-        let mut batch = Batch::default();
-        for from in (start..start + count).step_by(chunk) {
-            let end = (from + chunk).min(start + count);
-            let tokens: Vec<u32> = (from..end).map(|i| (i * 31 % n_vocab) as u32).collect();
-            batch.clear();
-            batch.push(&tokens, from, &self.blocks, BLOCK_SIZE, Outputs::Last)?;
-            self.model.forward(&batch, &mut self.cache)?;
-        }
-        self.model.device().submit()?;
+        let tokens: Vec<u32> = (start..start + count).map(|i| (i * 31 % n_vocab) as u32).collect();
+        Ok(self.batch.push(&tokens, start, &self.tables[sequence], BLOCK_SIZE, Outputs::Last)?)
+    }
+
+    fn forward(&mut self) -> Result<(), Error> {
+        self.model.forward(&self.batch, &mut self.cache)?;
+        self.batch.clear();
         Ok(())
+    }
+
+    /// Reads the first `tokens` tokens of `sequence`.
+    fn read(&mut self, sequence: usize, tokens: usize) -> Result<(), Error> {
+        let chunk = self.model.options().max_rows;
+        for from in (0..tokens).step_by(chunk) {
+            self.push(sequence, from, chunk.min(tokens - from))?;
+            self.forward()?;
+        }
+        Ok(self.model.device().submit()?)
     }
 
     fn prefill(&mut self, tokens: usize) -> Result<f64, Error> {
         let begin = Instant::now();
-        self.run(0, tokens)?;
+        self.read(0, tokens)?;
         Ok(tokens as f64 / begin.elapsed().as_secs_f64())
     }
 
-    fn decode(&mut self, tokens: usize, depth: usize) -> Result<f64, Error> {
-        self.run(0, depth)?;
-        let begin = Instant::now();
-        for i in 0..tokens {
-            self.run(depth + i, 1)?;
+    fn decode(&mut self, row: &Row) -> Result<f64, Error> {
+        for sequence in 0..row.sequences {
+            self.read(sequence, row.depth)?;
         }
-        Ok(tokens as f64 / begin.elapsed().as_secs_f64())
+        let begin = Instant::now();
+        for i in 0..row.tokens {
+            for sequence in 0..row.sequences {
+                self.push(sequence, row.depth + i, 1)?;
+            }
+            self.forward()?;
+            self.model.device().submit()?;
+        }
+        Ok((row.sequences * row.tokens) as f64 / begin.elapsed().as_secs_f64())
     }
 }
 
-fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu) -> Result<Report, Error> {
-    let options =
-        Options { attention: args.run.attention.into(), max_rows: args.run.chunk, ..Options::default() };
+fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result<Report, Error> {
+    let most = args.sequences.iter().copied().max().unwrap_or(1);
+    let options = Options {
+        attention: args.run.attention.into(),
+        max_rows: args.run.chunk.max(most),
+        max_outputs: most,
+    };
     let model = Model::load(files, device, options)?;
     let config = model.config().clone();
     let context = args.run.context.unwrap_or(config.n_ctx).min(config.n_ctx);
-    let blocks: Vec<i32> = (0..context.div_ceil(BLOCK_SIZE) as i32).collect();
+    let blocks = context.div_ceil(BLOCK_SIZE);
     let kv = args.run.kv_type.into();
-    let cache = KvCache::new(model.device(), &config, blocks.len(), BLOCK_SIZE, kv)?;
-    let mut bench = Bench { model, cache, blocks, context };
+    let cache = KvCache::new(model.device(), &config, most * blocks, BLOCK_SIZE, kv)?;
+    let tables = (0..most).map(|i| (i * blocks..(i + 1) * blocks).map(|block| block as i32).collect());
+    let mut bench = Bench { model, cache, tables: tables.collect(), context, batch: Batch::default() };
 
-    let mut plan: Vec<(Row, Vec<f64>)> = Vec::new();
-    let row = |phase, tokens, depth| Row { phase, tokens, depth, median: 0.0, min: 0.0, max: 0.0 };
-    plan.extend(args.prompt.iter().map(|&tokens| (row("prefill", tokens, 0), Vec::new())));
-    plan.extend(args.depth.iter().map(|&depth| (row("decode", args.tokens, depth), Vec::new())));
+    let row = |phase, tokens, depth, sequences| {
+        let (median, min, max) = (0.0, 0.0, 0.0);
+        (Row { phase, tokens, depth, sequences, median, min, max }, Vec::new())
+    };
+    let decode = args.depth.iter().flat_map(|&depth| {
+        args.sequences.iter().map(move |&sequences| row("decode", args.tokens, depth, sequences))
+    });
+    let prefill = args.prompt.iter().map(|&tokens| row("prefill", tokens, 0, 1));
+    let mut plan: Vec<(Row, Vec<f64>)> = prefill.chain(decode).collect();
     for (row, _) in &plan {
         let need = row.tokens + row.depth;
         if row.tokens == 0 || need > bench.context {
@@ -148,13 +174,13 @@ fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu) -> Result<Report, 
         for (row, rates) in &mut plan {
             let rate = match row.phase {
                 "prefill" => bench.prefill(row.tokens)?,
-                _ => bench.decode(row.tokens, row.depth)?,
+                _ => bench.decode(row)?,
             };
             if run > 0 {
                 rates.push(rate);
             }
         }
-        bandwidth.push(bench.model.device().read_bandwidth(&memory)?);
+        bandwidth.extend(bench.model.device().read_bandwidth(&memory)?);
     }
     bandwidth.sort_by(f64::total_cmp);
     let rows = plan.into_iter().map(|(row, mut rates)| {
@@ -166,36 +192,31 @@ fn measure(args: &BenchArgs, files: &ModelFiles, device: Cpu) -> Result<Report, 
         model: files.origin.display().to_string(),
         device: bench.model.device().describe(),
         weight_bytes,
-        read_bandwidth: bandwidth[bandwidth.len() / 2],
+        read_bandwidth: bandwidth.get(bandwidth.len() / 2).copied(),
         rows: rows.collect(),
     })
 }
 
 fn markdown(report: &Report) -> String {
-    let mut out = format!(
-        "{}, {}; weights {:.1} MB; memory read at {:.1} GB/s\n\n\
-         | what | tok/s | slowest | fastest | share of the read limit |\n|---|---|---|---|---|\n",
-        report.model,
-        report.device,
-        report.weight_bytes as f64 / 1e6,
-        report.read_bandwidth / 1e9,
+    let megabytes = report.weight_bytes as f64 / 1e6;
+    let mut out = format!("{}, {}; weights {megabytes:.1} MB", report.model, report.device);
+    if let Some(limit) = report.read_bandwidth {
+        let _ = write!(out, "; memory read at {:.1} GB/s", limit / 1e9);
+    }
+    out.push_str(
+        "\n\n| what | tok/s | slowest | fastest | share of the read limit |\n|---|---|---|---|---|\n",
     );
     for row in &report.rows {
-        let share = match row.phase {
-            "decode" => {
-                let limit = report.read_bandwidth / report.weight_bytes as f64;
-                format!("{:.0}%", 100.0 * row.median / limit)
+        let share = match (row.phase, report.read_bandwidth) {
+            // the weights are read once for all sequences
+            ("decode", Some(limit)) => {
+                let steps = row.median / row.sequences as f64;
+                format!("{:.0}%", 100.0 * steps * report.weight_bytes as f64 / limit)
             }
             _ => String::new(),
         };
-        let _ = writeln!(
-            out,
-            "| {} | {:.0} | {:.0} | {:.0} | {share} |",
-            row.label(),
-            row.median,
-            row.min,
-            row.max
-        );
+        let Row { median, min, max, .. } = row;
+        let _ = writeln!(out, "| {} | {median:.0} | {min:.0} | {max:.0} | {share} |", row.label());
     }
     out
 }
