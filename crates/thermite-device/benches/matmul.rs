@@ -7,7 +7,7 @@
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use half::f16;
 use thermite_device::cpu::{Cpu, Isa};
-use thermite_device::{Device, Dtype, Layout, MatrixView};
+use thermite_device::{Device, Dtype, Layout, MatrixView, WeightType};
 
 /// (rows, inputs, outputs): the layers of stories-3m and of GPT-2 124M over 480 tokens.
 const SHAPES: [(usize, usize, usize); 6] =
@@ -27,7 +27,7 @@ fn products(c: &mut Criterion) {
 
         let halves: Vec<u8> = w.iter().flat_map(|&w| f16::from_f32(w).to_le_bytes()).collect();
         let view =
-            MatrixView { dtype: Dtype::F16, rows: m, cols: k, layout: Layout::RowMajor, bytes: &halves };
+            MatrixView { dtype: WeightType::F16, rows: m, cols: k, layout: Layout::RowMajor, bytes: &halves };
         let (weight, input) = (d.matrix(&[view]).unwrap(), d.upload_f32(&x).unwrap());
         let mut out = d.alloc(Dtype::F32, n * m).unwrap();
         group.bench_function(BenchmarkId::new("thermite", &shape), |b| {

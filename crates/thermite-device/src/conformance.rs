@@ -196,7 +196,7 @@ impl<'a, D: Device> Bound<'a, D> {
             _ => return Err(Error::shape("case", name, "missing", "a table")),
         };
         let bytes = &bytes[..rows * cols * dtype.bytes()];
-        self.d.matrix(&[MatrixView { dtype, rows, cols, layout: Layout::RowMajor, bytes }])
+        self.d.matrix(&[MatrixView { dtype: dtype.into(), rows, cols, layout: Layout::RowMajor, bytes }])
     }
 
     fn call(&mut self) -> Result<()> {

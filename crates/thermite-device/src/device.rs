@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use thermite_formats::quant;
+
 use crate::boxes::{self, Activations, AttentionShape, AttentionWeights, Linear, MlpWeights, Norm};
-use crate::{Error, Result, Step};
+use crate::{Error, Result, Step, WeightType};
 
 /// The type of a buffer's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +29,29 @@ impl Dtype {
         match self {
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 => 2,
+        }
+    }
+
+    /// The element type in which weights of that type are stored; none for blocks, and for what weights are not.
+    #[must_use]
+    pub const fn of_weights(dtype: WeightType) -> Option<Self> {
+        match dtype {
+            WeightType::F32 => Some(Self::F32),
+            WeightType::F16 => Some(Self::F16),
+            WeightType::BF16 => Some(Self::BF16),
+            _ => None,
+        }
+    }
+}
+
+impl From<Dtype> for WeightType {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::BF16,
+            Dtype::I32 => Self::I32,
+            Dtype::U32 => Self::U32,
         }
     }
 }
@@ -56,43 +81,70 @@ pub enum Layout {
 /// [`Device::matmul`], or one entry of an embedding table.
 #[derive(Debug, Clone, Copy)]
 pub struct MatrixView<'a> {
-    /// Type of the values: `F32`, `F16` or `BF16`.
-    pub dtype: Dtype,
+    /// Type of the values: `F32`, `F16`, `BF16`, or blocks of one of GGUF's quantised types.
+    pub dtype: WeightType,
     /// Outputs of the product.
     pub rows: usize,
-    /// Inputs of the product.
+    /// Inputs of the product; of quantised types whole blocks.
     pub cols: usize,
-    /// Which of the two dimensions is contiguous.
+    /// Which of the two dimensions is contiguous: of quantised types the columns of a row.
     pub layout: Layout,
     /// `rows * cols` values.
     pub bytes: &'a [u8],
 }
 
+/// What matrices become when they are stacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stacked {
+    /// Rows of all parts.
+    pub(crate) rows: usize,
+    /// Columns of each part.
+    pub(crate) cols: usize,
+    /// The type of all parts, if they have one in common.
+    pub(crate) dtype: Option<WeightType>,
+}
+
 impl MatrixView<'_> {
-    /// Type, rows and columns of `parts` stacked.
+    /// Rows, columns and type of `parts` stacked.
     ///
     /// # Errors
-    /// No parts, parts of different types or widths, one whose bytes are not as many as its shape says, or a type that
-    /// weights do not have.
-    pub(crate) fn stacked(parts: &[Self]) -> Result<(Dtype, usize, usize)> {
+    /// No parts, parts of different widths, one whose bytes are not as many as its shape says, a type that weights do
+    /// not have, or blocks that lie across rows.
+    pub(crate) fn stacked(parts: &[Self]) -> Result<Stacked> {
         let [first, ..] = parts else {
             return Err(Error::shape("matrix", "number of parts", 0, "at least 1"));
         };
-        let (dtype, cols) = (first.dtype, first.cols);
-        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(Error::shape("matrix", "dtype", dtype, "f32, f16 or bf16"));
-        }
+        let cols = first.cols;
         for part in parts {
-            if part.dtype != dtype || part.cols != cols {
-                let have = format!("{} [{}, {}]", part.dtype, part.rows, part.cols);
-                return Err(Error::shape("matrix", "a part", have, format!("{dtype} with {cols} columns")));
+            let dtype = part.dtype;
+            if Dtype::of_weights(dtype).is_none() && !dtype.is_quantized() {
+                return Err(Error::shape("matrix", "dtype", dtype, "F32, F16, BF16 or a block type"));
             }
-            let (have, need) = (part.bytes.len(), part.rows * cols * dtype.bytes());
-            if have != need {
-                return Err(Error::Size { kernel: "matrix", operand: "bytes", have, need });
+            if part.cols != cols {
+                let have = format!("{dtype} [{}, {}]", part.rows, part.cols);
+                return Err(Error::shape("matrix", "a part", have, format!("{cols} columns wide")));
+            }
+            if dtype.is_quantized() && part.layout == Layout::ColumnMajor {
+                return Err(Error::shape("matrix", "layout", "column-major", "row-major in blocks"));
+            }
+            let Some(need) = dtype.bytes_of(&[part.rows, cols]) else {
+                let need = format!("a multiple of {} for {dtype}", dtype.block_len());
+                return Err(Error::shape("matrix", "columns", cols, need));
+            };
+            if part.bytes.len() != need {
+                return Err(Error::Size { kernel: "matrix", operand: "bytes", have: part.bytes.len(), need });
             }
         }
-        Ok((dtype, parts.iter().map(|part| part.rows).sum(), cols))
+        let dtype = Some(first.dtype).filter(|&dtype| parts.iter().all(|part| part.dtype == dtype));
+        Ok(Stacked { rows: parts.iter().map(|part| part.rows).sum(), cols, dtype })
+    }
+
+    /// The values as floats, in the order in which they lie.
+    pub(crate) fn to_f32(self) -> Result<Vec<f32>> {
+        let mut values = vec![0.0; self.rows * self.cols];
+        quant::dequantize(self.dtype, self.bytes, &mut values)
+            .map_err(|e| Error::shape("matrix", "dtype", self.dtype, e.to_string()))?;
+        Ok(values)
     }
 }
 
@@ -159,7 +211,7 @@ pub trait Device: Send + Sync + Sized + 'static {
     fn read_f32(&self, src: &Self::Buffer, first: usize, out: &mut [f32]) -> Result<()>;
     /// As [`Device::read_f32`].
     fn read_i32(&self, src: &Self::Buffer, first: usize, out: &mut [i32]) -> Result<()>;
-    /// The matrices `parts`, stacked: all of one dtype and width, their rows one after another.
+    /// The matrices `parts`, stacked: all of one width, their rows one after another. Their types may differ.
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix>;
     /// An empty cache of `shape`.
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>>;

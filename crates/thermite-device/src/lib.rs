@@ -30,3 +30,5 @@ pub use boxes::{
 };
 pub use device::{Device, Dtype, HeadColumns, HeadRows, KvLayer, KvShape, Layout, MatrixView};
 pub use error::{Error, Fault, Result};
+/// The type of stored weights: plain, or in quantised blocks.
+pub use thermite_formats::DType as WeightType;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::boxes;
 use crate::{
     Activations, AttentionShape, AttentionWeights, Device, Dtype, HeadColumns, HeadRows, KvLayer, KvShape,
-    MatrixView, MlpWeights, Norm, Result, Step,
+    MatrixView, MlpWeights, Norm, Result, Step, WeightType,
 };
 
 /// A tensor that a kernel touches.
@@ -17,7 +17,7 @@ pub struct Operand {
     /// Its shape.
     pub shape: Vec<usize>,
     /// Its type.
-    pub dtype: Dtype,
+    pub dtype: WeightType,
 }
 
 /// One kernel call.
@@ -43,7 +43,7 @@ pub struct TraceBuffer {
 /// A matrix of the trace: its shape.
 #[derive(Debug, Clone, Copy)]
 pub struct TraceMatrix {
-    dtype: Dtype,
+    dtype: WeightType,
     rows: usize,
     cols: usize,
 }
@@ -63,7 +63,7 @@ pub struct Trace {
 /// Operand lists, written as in a signature.
 macro_rules! operands {
     ($($buffer:ident [$($dim:expr),*]),* $(,)?) => {
-        vec![$(Operand { name: stringify!($buffer), shape: vec![$($dim),*], dtype: $buffer.dtype }),*]
+        vec![$(Operand { name: stringify!($buffer), shape: vec![$($dim),*], dtype: $buffer.dtype.into() }),*]
     };
 }
 
@@ -142,7 +142,7 @@ impl Device for Trace {
         let rows = parts.iter().map(|part| part.rows).sum();
         let first = parts.first();
         Ok(TraceMatrix {
-            dtype: first.map_or(Dtype::F32, |part| part.dtype),
+            dtype: first.map_or(WeightType::F32, |part| part.dtype),
             rows,
             cols: first.map_or(0, |part| part.cols),
         })

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use thermite_device::cpu::{Cpu, CpuBuffer, Isa};
 use thermite_device::{
     ActivationShape, Activations, AttentionKind, AttentionShape, Batch, Device, Dtype, KvShape, Layout,
-    Linear, MatrixView, Outputs, Step, boxes,
+    Linear, MatrixView, Outputs, Step, WeightType, boxes,
 };
 
 /// Numbers that look random, around zero.
@@ -71,7 +71,7 @@ fn check_linear(n: usize, m: usize, k: usize, dtype: Dtype, layout: Layout, scal
     let (bytes, _) = stored(&laid, dtype);
     let want = product(&x, &worth, &bias, n, m, k);
     for d in devices() {
-        let view = MatrixView { dtype, rows: m, cols: k, layout, bytes: &bytes };
+        let view = MatrixView { dtype: dtype.into(), rows: m, cols: k, layout, bytes: &bytes };
         let weight = d.matrix(&[view]).unwrap();
         let linear = Linear { weight, bias: Some((d.upload_f32(&bias).unwrap(), m)) };
         let x = d.upload_f32(&x).unwrap();
@@ -134,7 +134,7 @@ fn a_row_is_the_same_in_any_company() {
     let x = noise(6, 70 * k);
     for d in devices() {
         let view =
-            MatrixView { dtype: Dtype::F16, rows: m, cols: k, layout: Layout::RowMajor, bytes: &bytes };
+            MatrixView { dtype: WeightType::F16, rows: m, cols: k, layout: Layout::RowMajor, bytes: &bytes };
         let weight = d.matrix(&[view]).unwrap();
         let run = |n: usize| {
             let mut out = d.alloc(Dtype::F32, n * m).unwrap();

@@ -46,7 +46,7 @@ pub enum Error {
         need: Vec<usize>,
     },
     /// A weight matrix of a type that no kernel reads.
-    #[error("{}: tensor {tensor} is {dtype}; matrices may be F32, F16 or BF16", file.display())]
+    #[error("{}: tensor {tensor} is {dtype}; matrices may be F32, F16, BF16 or in GGUF's blocks", file.display())]
     Dtype {
         /// The file of the tensor.
         file: PathBuf,

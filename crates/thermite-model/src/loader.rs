@@ -1,6 +1,6 @@
 //! From named tensors to weights on a device, every shape checked against the config.
 
-use thermite_device::{Device, Dtype, Layout, Linear, MatrixView, Norm};
+use thermite_device::{Device, Layout, Linear, MatrixView, Norm};
 use thermite_formats::{DType, TensorView, Tensors};
 
 use crate::{Error, Result};
@@ -40,18 +40,14 @@ impl<D: Device> Loader<'_, D> {
             Layout::ColumnMajor => [cols, rows],
         };
         let tensor = self.tensor(name, &shape)?;
-        let dtype = match tensor.dtype {
-            DType::F32 => Dtype::F32,
-            DType::F16 => Dtype::F16,
-            DType::BF16 => Dtype::BF16,
-            other => {
-                return Err(Error::Dtype {
-                    file: tensor.file.to_path_buf(),
-                    tensor: tensor.name.to_owned(),
-                    dtype: other.to_string(),
-                });
-            }
-        };
+        let dtype = tensor.dtype;
+        if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) && !dtype.is_quantized() {
+            return Err(Error::Dtype {
+                file: tensor.file.to_path_buf(),
+                tensor: tensor.name.to_owned(),
+                dtype: dtype.to_string(),
+            });
+        }
         let view = MatrixView { dtype, rows, cols, layout, bytes: tensor.data };
         Ok(self.device.matrix(&[view])?)
     }

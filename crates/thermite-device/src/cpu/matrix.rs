@@ -9,7 +9,8 @@ use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::simd::{Isa, LANES, Simd, Stored, simd_fn};
 use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
-use crate::{Dtype, Layout, MatrixView, Result};
+use crate::device::Stacked;
+use crate::{Dtype, Layout, MatrixView, Result, WeightType};
 
 /// Steps of `k` whose panel stays in the first-level cache as floats: 32 KiB.
 const K_BLOCK: usize = 512;
@@ -24,14 +25,21 @@ pub struct CpuMatrix {
 
 impl CpuMatrix {
     pub(super) fn pack(parts: &[MatrixView<'_>]) -> Result<Self> {
-        let (dtype, rows, cols) = MatrixView::stacked(parts)?;
+        let Stacked { rows, cols, dtype } = MatrixView::stacked(parts)?;
+        // blocks, and parts of several types, are laid out as floats
+        let dtype = dtype.and_then(Dtype::of_weights).unwrap_or(Dtype::F32);
         let mut data = CpuBuffer::new(dtype, rows.div_ceil(PANEL) * PANEL * cols)?;
         let mut first_row = 0;
         for part in parts {
             match dtype {
                 Dtype::F16 => place::<f16>(part, first_row, data.all_mut()),
                 Dtype::BF16 => place::<bf16>(part, first_row, data.all_mut()),
-                _ => place::<f32>(part, first_row, data.all_mut()),
+                _ if part.dtype == WeightType::F32 => place::<f32>(part, first_row, data.all_mut()),
+                _ => {
+                    let floats = part.to_f32()?;
+                    let part = MatrixView { bytes: bytemuck::cast_slice(&floats), ..*part };
+                    place::<f32>(&part, first_row, data.all_mut());
+                }
             }
             first_row += part.rows;
         }

@@ -42,7 +42,8 @@ fn product(device: &Metal, dtype: Dtype, n: usize) -> std::result::Result<(), St
     const COLS: usize = 768;
     let (x, weight) = (values(1, n * COLS), values(2, ROWS * COLS));
     let (bytes, weight) = stored(dtype, &weight);
-    let view = MatrixView { dtype, rows: ROWS, cols: COLS, layout: Layout::RowMajor, bytes: &bytes };
+    let view =
+        MatrixView { dtype: dtype.into(), rows: ROWS, cols: COLS, layout: Layout::RowMajor, bytes: &bytes };
     let given = multiplied(device, view, &x, n).map_err(|e| e.to_string())?;
     // x may be rounded to the weights' type; sums are in float
     let rounding = match dtype {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use thermite_device::trace::{Operand, Record, Trace};
-use thermite_device::{AttentionKind, Batch, Dtype, Outputs};
+use thermite_device::{AttentionKind, Batch, Dtype, Outputs, WeightType};
 use thermite_engine::{BLOCK_SIZE, open_model};
 use thermite_formats::ModelFiles;
 use thermite_model::{Config, KvCache, Model, Options};
@@ -80,7 +80,10 @@ fn frame(out: &mut String, part: &[Record]) {
 
 fn operands(all: &[Operand]) -> String {
     let one = |o: &Operand| {
-        let dtype = if o.dtype == Dtype::F32 { String::new() } else { format!("{} ", o.dtype) };
+        let dtype = match o.dtype {
+            WeightType::F32 => String::new(),
+            dtype => format!("{} ", dtype.name().to_lowercase()),
+        };
         format!("{} {dtype}{:?}", o.name, o.shape)
     };
     all.iter().map(one).collect::<Vec<_>>().join(", ")
