@@ -1,6 +1,7 @@
 //! Files for the tests, good and bad.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // every test file uses its own part
 
+pub mod blocks;
 pub mod gguf;
 
 use std::path::Path;
