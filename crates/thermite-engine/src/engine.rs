@@ -122,8 +122,10 @@ impl<D: Device> Engine<D> {
         let tokenizer = load_tokenizer(files)?;
         let model_options = Options {
             attention: options.attention,
+            context: options.context,
             max_rows: options.rows(),
             max_outputs: options.max_outputs,
+            ..Options::default()
         };
         let model = Model::load(files, device, model_options)?;
         let context = options.context_of(model.config())?;

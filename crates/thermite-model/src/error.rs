@@ -12,14 +12,34 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] thermite_device::Error),
     /// An architecture that is not known.
-    #[error("{}: model_type {found:?} is not supported (supported: {supported})", path.display())]
+    #[error("{}: {field} {found:?} is not supported (supported: {supported})", path.display())]
     Architecture {
         /// The config file.
         path: PathBuf,
+        /// The field that says it.
+        field: &'static str,
         /// What it says.
         found: String,
         /// What there is.
-        supported: &'static str,
+        supported: String,
+    },
+    /// A config field that is missing.
+    #[error("{}: no {field}", path.display())]
+    MissingField {
+        /// The config file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+    },
+    /// A config field that is not known, and might change the result.
+    #[error("{}: {field} is {value}: no such field is known, and it may change the result", path.display())]
+    UnknownField {
+        /// The config file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
     },
     /// A config field whose value is impossible, or would change the result in a way that is not supported.
     #[error("{}: {field} is {value}, must be {need}", path.display())]
@@ -27,14 +47,14 @@ pub enum Error {
         /// The config file.
         path: PathBuf,
         /// The field.
-        field: &'static str,
+        field: String,
         /// Its value.
         value: String,
         /// What it must be.
         need: String,
     },
     /// A tensor whose shape contradicts the config.
-    #[error("{}: tensor {tensor} has shape {have:?}, but config.json asks for {need:?}", file.display())]
+    #[error("{}: tensor {tensor} has shape {have:?}, but the config asks for {need:?}", file.display())]
     Shape {
         /// The file of the tensor.
         file: PathBuf,
@@ -44,6 +64,30 @@ pub enum Error {
         have: Vec<usize>,
         /// The shape that the config asks for.
         need: Vec<usize>,
+    },
+    /// A tensor that the config has no place for.
+    #[error("{}: tensor {tensor} {shape:?} has no place in the model that the config describes", file.display())]
+    UnknownTensor {
+        /// The file of the tensor.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// A number in a tensor that makes no sense.
+    #[error("{}: tensor {tensor}: number {index} is {value}, must be {need}", file.display())]
+    Value {
+        /// The file of the tensor.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Which of its numbers.
+        index: usize,
+        /// The number.
+        value: f32,
+        /// What it must be.
+        need: &'static str,
     },
     /// A weight matrix of a type that no kernel reads.
     #[error("{}: tensor {tensor} is {dtype}; matrices may be F32, F16, BF16 or in GGUF's blocks", file.display())]

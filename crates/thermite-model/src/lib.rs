@@ -5,13 +5,17 @@
 
 mod config;
 mod error;
-pub mod gpt2;
+mod gemma;
+mod gpt2;
 mod kv_cache;
+mod layer;
+mod llama;
 mod loader;
 mod model;
+mod names;
 pub mod random;
 
 pub use config::{Architecture, Config};
 pub use error::{Error, Result};
 pub use kv_cache::KvCache;
-pub use model::{Model, Options};
+pub use model::{Model, Options, Weights};

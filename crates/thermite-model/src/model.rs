@@ -1,17 +1,34 @@
 //! A model of any architecture on a device, with what one forward pass needs around it.
 
-use serde::Deserialize;
 use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Step};
-use thermite_formats::ModelFiles;
+use thermite_formats::{ModelFiles, TensorView};
 
-use crate::gpt2::Gpt2;
-use crate::{Config, Error, KvCache, Result};
+use crate::config::architecture;
+use crate::gemma::{self, Gemma, GemmaConfig};
+use crate::gpt2::{self, Gpt2, Gpt2Config};
+use crate::llama::{self, Llama, LlamaConfig};
+use crate::loader::Loader;
+use crate::{Architecture, Config, Error, KvCache, Result};
+
+/// The type in which a device is given weight matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// As the files have them.
+    #[default]
+    Stored,
+    /// As float32, whatever the files have: no faster, and the plain version of arithmetic on blocks.
+    F32,
+}
 
 /// How a model is to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Which attention kernels.
     pub attention: AttentionKind,
+    /// How weights are held.
+    pub weights: Weights,
+    /// Tokens of the longest context that will be asked for; all that the model has if none is given.
+    pub context: Option<usize>,
     /// Rows of the largest batch.
     pub max_rows: usize,
     /// Rows of the largest batch that want logits.
@@ -20,13 +37,28 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { attention: AttentionKind::Auto, max_rows: 512, max_outputs: 1 }
+        Self {
+            attention: AttentionKind::Auto,
+            weights: Weights::Stored,
+            context: None,
+            max_rows: 512,
+            max_outputs: 1,
+        }
+    }
+}
+
+impl Options {
+    /// Tokens of the longest context.
+    pub(crate) fn context_of(&self, config: &Config) -> usize {
+        self.context.map_or(config.n_ctx, |context| context.min(config.n_ctx))
     }
 }
 
 #[derive(Debug)]
 enum Network<D: Device> {
     Gpt2(Gpt2<D>),
+    Llama(Llama<D>),
+    Gemma(Gemma<D>),
 }
 
 /// A model on a device.
@@ -47,22 +79,29 @@ impl<D: Device> Model<D> {
     /// An unknown architecture, a config that is contradictory or asks for what is not supported, a tensor that is
     /// missing, misshapen or of an unsupported type, or a device without memory for it.
     pub fn load(files: &ModelFiles, device: D, options: Options) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Kind {
-            model_type: String,
-        }
-        let kind: Kind = files.hugging_face()?.config()?;
-        let (config, network) = match kind.model_type.as_str() {
-            "gpt2" => {
-                let (config, model) = Gpt2::load(files, &device)?;
-                (config, Network::Gpt2(model))
+        let (architecture, fields) = architecture(files)?;
+        let loader = |folder| Loader::new(files, folder, fields.format(), &device, options.weights);
+        let (config, network) = match architecture {
+            Architecture::Gpt2 => {
+                let config = Gpt2Config::read(&fields, files)?;
+                let load = loader(gpt2::FOLDER);
+                let network = Network::Gpt2(Gpt2::load(&config, &load, &options)?);
+                load.finish(|tensor| gpt2::is_mask(tensor) || is_second_head(tensor, &config.sizes))?;
+                (config.sizes, network)
             }
-            _ => {
-                return Err(Error::Architecture {
-                    path: files.origin.join("config.json"),
-                    found: kind.model_type,
-                    supported: "gpt2",
-                });
+            Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => {
+                let config = LlamaConfig::read(architecture, &fields, files)?;
+                let load = loader(llama::FOLDER);
+                let network = Network::Llama(Llama::load(&config, &load, &options)?);
+                load.finish(|tensor| llama::is_angle(tensor) || is_second_head(tensor, &config.sizes))?;
+                (config.sizes, network)
+            }
+            Architecture::Gemma2 | Architecture::Gemma3 => {
+                let config = GemmaConfig::read(architecture, &fields, files)?;
+                let load = loader(gemma::FOLDER);
+                let network = Network::Gemma(Gemma::load(&config, &load, &options)?);
+                load.finish(|tensor| gemma::is_of_images(tensor) || is_second_head(tensor, &config.sizes))?;
+                (config.sizes, network)
             }
         };
         let shape = ActivationShape {
@@ -73,7 +112,8 @@ impl<D: Device> Model<D> {
             n_inner: config.n_inner,
             n_vocab: config.n_vocab,
         };
-        let acts = Activations::new(&device, shape, false)?;
+        let gated = !matches!(network, Network::Gpt2(_));
+        let acts = Activations::new(&device, shape, gated)?;
         let step = Step::new(&device)?;
         Ok(Self { device, config, options, network, step, acts })
     }
@@ -104,9 +144,11 @@ impl<D: Device> Model<D> {
             return Ok(());
         }
         self.step.load(&self.device, batch)?;
-        let heads = self.acts.shape.attention;
+        let (d, step, acts) = (&self.device, &self.step, &mut self.acts);
         match &self.network {
-            Network::Gpt2(m) => m.forward(&self.device, &self.step, cache, &mut self.acts, heads),
+            Network::Gpt2(network) => network.forward(d, step, cache, acts),
+            Network::Llama(network) => network.forward(d, step, cache, acts),
+            Network::Gemma(network) => network.forward(d, step, cache, acts),
         }
     }
 
@@ -129,7 +171,7 @@ impl<D: Device> Model<D> {
         if have > max_rows || outputs > max_outputs {
             return Err(Error::Batch { have, outputs, max_rows, max_outputs });
         }
-        let (n_vocab, n_ctx) = (self.config.n_vocab, self.config.n_ctx);
+        let (n_vocab, n_ctx) = (self.config.n_vocab, self.options.context_of(&self.config));
         for (row, (&id, &position)) in batch.tokens.iter().zip(&batch.positions).enumerate() {
             if id as usize >= n_vocab {
                 return Err(Error::Token { id, row, n_vocab });
@@ -140,4 +182,9 @@ impl<D: Device> Model<D> {
         }
         Ok(())
     }
+}
+
+/// Whether a tensor is a head that is not used, since the embedding is.
+fn is_second_head(tensor: &TensorView<'_>, config: &Config) -> bool {
+    config.tied && tensor.name.ends_with("lm_head.weight")
 }

@@ -22,7 +22,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 fn each_way(mut check: impl FnMut(&mut dyn FnMut(usize) -> Runner<thermite_device::cpu::Cpu>)) {
     for isa in Isa::available() {
         for attention in [AttentionKind::Naive, AttentionKind::Flash] {
-            let options = Options { attention, max_rows: 1024, max_outputs: 7 };
+            let options = Options { attention, max_rows: 1024, max_outputs: 7, ..Options::default() };
             check(&mut |threads| Runner::new(cpu(threads, isa), options, 7));
         }
     }

@@ -29,6 +29,7 @@ pub(crate) fn cpu(threads: usize, isa: Isa) -> Cpu {
 pub(crate) struct Runner<D: Device> {
     pub(crate) model: Model<D>,
     pub(crate) cache: KvCache<D>,
+    context: usize,
     sequences: usize,
     /// Tokens of the longest sequence so far.
     pub(crate) len: usize,
@@ -40,14 +41,25 @@ impl<D: Device> Runner<D> {
     }
 
     pub(crate) fn with_cache(device: D, options: Options, sequences: usize, dtype: Dtype) -> Self {
-        let model = Model::load(&files(), device, options).unwrap();
-        let blocks = model.config().n_ctx / BLOCK * sequences;
+        Self::of(&files(), device, options, sequences, dtype)
+    }
+
+    pub(crate) fn of(
+        files: &ModelFiles,
+        device: D,
+        options: Options,
+        sequences: usize,
+        dtype: Dtype,
+    ) -> Self {
+        let model = Model::load(files, device, options).unwrap();
+        let context = options.context.unwrap_or(model.config().n_ctx);
+        let blocks = context.div_ceil(BLOCK) * sequences;
         let cache = KvCache::new(model.device(), model.config(), blocks, BLOCK, dtype).unwrap();
-        Self { model, cache, sequences, len: 0 }
+        Self { model, cache, context, sequences, len: 0 }
     }
 
     pub(crate) fn blocks(&self, sequence: usize) -> Vec<i32> {
-        let all = self.model.config().n_ctx / BLOCK;
+        let all = self.context.div_ceil(BLOCK);
         (0..all).rev().map(|i| (i * self.sequences + sequence) as i32).collect()
     }
 

@@ -138,6 +138,7 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
         attention: args.run.attention.into(),
         max_rows: args.run.chunk.max(most),
         max_outputs: most,
+        ..Options::default()
     };
     let model = Model::load(files, device, options)?;
     let config = model.config().clone();

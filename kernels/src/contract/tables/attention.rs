@@ -1,6 +1,6 @@
 //! Attention; `heads` is B * nh.
 
-use super::super::table::{BufferRule, Contract, Dispatch, read, update, write};
+use super::super::table::{Contract, Dispatch, read, update, write};
 use super::ONE_A_SIMDGROUP;
 
 pub(super) static ATTENTION: &[Contract] = &[
@@ -12,13 +12,6 @@ pub(super) static ATTENTION: &[Contract] = &[
             write("att", &["heads", "T", "T"]),
         ],
         conditions: &["hs % v == 0"],
-        dispatch: Dispatch::Threads { grid: ["heads", "T", "T"], along: 2 },
-        threadgroup_memory: &[],
-    },
-    Contract {
-        kernel: "attention_mask",
-        buffers: &[update("att", &["heads", "T", "T"])],
-        conditions: &[],
         dispatch: Dispatch::Threads { grid: ["heads", "T", "T"], along: 2 },
         threadgroup_memory: &[],
     },
@@ -49,27 +42,20 @@ pub(super) static ATTENTION: &[Contract] = &[
     },
 ];
 
-const QUERIES_KEYS_VALUES: &[BufferRule] = &[
-    read("Q", &["heads", "T", "hs"]),
-    read("K", &["heads", "T", "hs"]),
-    read("V", &["heads", "T", "hs"]),
-    write("out", &["heads", "T", "hs"]),
-];
-
 /// Br and Bc: `attention_tiles`.
-const fn plain_flash(kernel: &'static str) -> Contract {
+pub(super) static FLASH_ATTENTION: &[Contract] = &[
     Contract {
-        kernel,
-        buffers: QUERIES_KEYS_VALUES,
+        kernel: "flash_attention_forward",
+        buffers: &[
+            read("Q", &["heads", "T", "hs"]),
+            read("K", &["heads", "T", "hs"]),
+            read("V", &["heads", "T", "hs"]),
+            write("out", &["heads", "T", "hs"]),
+        ],
         conditions: &["1 <= Br", "1 <= Bc"],
         dispatch: Dispatch::Groups { grid: ["heads", "ceil(T / Br)", "1"], threads: "Br" },
         threadgroup_memory: &["4 * Br * hs", "4 * Bc * hs", "4 * Bc * hs", "4 * Br * Bc", "4 * Br * hs"],
-    }
-}
-
-pub(super) static FLASH_ATTENTION: &[Contract] = &[
-    plain_flash("flash_attention_forward"),
-    plain_flash("flash_attention_masked"),
+    },
     Contract {
         kernel: "flash_attention_simd",
         buffers: &[

@@ -1,28 +1,22 @@
 //! What all architectures have in common.
 
-use std::fmt;
+mod architecture;
+mod decoder;
+mod fields;
+mod rope;
 
 use thermite_device::{AttentionKind, AttentionShape, Dtype, KvShape};
 
-/// The architectures there are forward passes for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// Learned positions, LayerNorm, tanh GELU, biases.
-    Gpt2,
-}
-
-impl fmt::Display for Architecture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gpt2 => "gpt2",
-        })
-    }
-}
+pub use architecture::Architecture;
+pub(crate) use architecture::architecture;
+pub(crate) use decoder::{Defaults, HARMLESS, WINDOW, activation, eps, n_vocab, sizes, sliding_layers, tied};
+pub(crate) use fields::{Fields, Format, Name};
+pub(crate) use rope::{RopeConfig, Scaling};
 
 /// The sizes of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Family.
+    /// Architecture.
     pub architecture: Architecture,
     /// Transformer layers.
     pub n_layer: usize,
@@ -42,12 +36,10 @@ pub struct Config {
     pub n_ctx: usize,
     /// Whether the head is the embedding.
     pub tied: bool,
-    /// Ids that end a text.
-    pub eos_token_ids: Vec<u32>,
 }
 
 impl Config {
-    /// The attention layer's heads.
+    /// The heads of a layer, with plain causal attention.
     #[must_use]
     pub fn attention(&self, kind: AttentionKind) -> AttentionShape {
         AttentionShape::new(self.n_head, self.n_kv_head, self.head_dim, kind)
