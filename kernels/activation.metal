@@ -1,4 +1,4 @@
-// activation.metal - elementwise activations, alone and gated.
+// activation.metal - elementwise activations, alone and gated, and multiplication by a number.
 //
 //   gelu_forward      out = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 //   silu_forward      out = x / (1 + e^-x)
@@ -6,8 +6,10 @@
 //   sigmoid_forward   out = 1 / (1 + e^-x)
 //   swiglu_forward    out = silu(gate) * up        Shazeer, "GLU Variants Improve Transformer", arXiv 2002.05202
 //   geglu_forward     out = gelu(gate) * up
+//   scale_inplace     x = x * scale                Gemma's embeddings, and queries whose scale is not 1 / sqrt(hs)
 //
-// Shapes    all [N], any N; float, half (_f16) or bfloat (_bf16), in float arithmetic. out may be the input itself.
+// Shapes    all [N], any N; float, half (_f16) or bfloat (_bf16), in float arithmetic; x of scale_inplace float. out may be
+//           the input itself.
 // Dispatch  plain: threads (N), threadgroup (min(N rounded up to 32, 1024)). _v4: threads (N / 4 rounded up); the
 //           last thread covers the tail. No threadgroup memory.
 // Assumes   _v4: addresses aligned to four elements. A NaN comes out as NaN, everywhere.
@@ -108,3 +110,26 @@ template [[host_name("geglu_forward_bf16")]]      kernel decltype(gated<Gelu, bf
 template [[host_name("geglu_forward_v4")]]        kernel decltype(gated_v4<Gelu, float>)   gated_v4<Gelu, float>;
 template [[host_name("geglu_forward_f16_v4")]]    kernel decltype(gated_v4<Gelu, half>)    gated_v4<Gelu, half>;
 template [[host_name("geglu_forward_bf16_v4")]]   kernel decltype(gated_v4<Gelu, bfloat>)  gated_v4<Gelu, bfloat>;
+
+kernel void scale_inplace(
+    device float*   x     [[buffer(0)]],
+    constant int&   N     [[buffer(1)]],
+    constant float& scale [[buffer(2)]],
+    uint i [[thread_position_in_grid]])
+{
+    if (i < uint(N)) x[i] *= scale;
+}
+
+kernel void scale_inplace_v4(
+    device float*   x     [[buffer(0)]],
+    constant int&   N     [[buffer(1)]],
+    constant float& scale [[buffer(2)]],
+    uint gid [[thread_position_in_grid]])
+{
+    const ulong i = ulong(gid) * 4, n = ulong(N);
+    if (i + 4 <= n) {
+        store4(x + i, load4(x + i) * scale);
+    } else {
+        for (ulong j = i; j < n; ++j) x[j] *= scale;
+    }
+}

@@ -4,17 +4,20 @@
 //   rope_forward       (x[i], x[i + hs/2]) rotated by the angle whose cos and sin are freqs[t, 2i] and freqs[t, 2i + 1]
 //                      Su et al., "RoFormer", arXiv 2104.09864; halves are paired, as in GPT-NeoX and the HF checkpoints
 //   attention_scores   att[q, k] = dot(Q[q], K[k]) / sqrt(hs) for k <= q, -inf for k > q
+//   attention_mask     att[q, k] = cap tanh(att[q, k] / cap) for the keys that q sees, -inf for the others: k > q, and
+//                      k <= q - window; 0 turns window or cap off. Gemma 2 and 3, Mistral
 //   softmax_inplace    x = e^(x - max) / sum of e^(x - max); a row that is all -inf becomes zeros
 //   attention_mix      out[q] = sum over k of att[q, k] V[k]
 //                      Vaswani et al., "Attention Is All You Need", arXiv 1706.03762, section 3.2.1
 //
 // Shapes    Q, K, V, out, x of rope [B*nh, T, hs]; att [B*nh, T, T]; x of softmax [N, T]; freqs [T, hs]; all float.
-// Dispatch  attention_scores: threads (B*nh, T, T) = (head, q, k). attention_mix: threads (B*nh, T, hs). rope_forward:
-//           threads (B*nh, T, hs / 2). All three: threadgroup (1, 1, 1), or any (1, y, z); no threadgroup memory.
+// Dispatch  attention_scores, attention_mask: threads (B*nh, T, T) = (head, q, k). attention_mix: threads (B*nh, T, hs).
+//           rope_forward: threads (B*nh, T, hs / 2). All four: threadgroup (1, 1, 1), or any (1, y, z); no threadgroup memory.
 //           softmax_inplace: one threadgroup a row: threadgroups (N), threadgroup (min(T rounded up to 32, 1024)),
 //           any multiple of 32; threadgroup(0): one float a simdgroup.
 // Assumes   hs even for rope.
 #include <metal_stdlib>
+#include "cache.h"
 #include "reduce.h"
 #include "storage.h"
 using namespace metal;
@@ -39,6 +42,20 @@ kernel void attention_scores(
     float sum = 0.0f;
     for (int d = 0; d < hs; ++d) sum = fma(a[d], b[d], sum);
     att[row * T + k] = sum / sqrt(float(hs));
+}
+
+kernel void attention_mask(
+    device float*   att    [[buffer(0)]],
+    constant int&   T      [[buffer(1)]],
+    constant int&   window [[buffer(2)]],
+    constant float& cap    [[buffer(3)]],
+    uint3 gid [[thread_position_in_grid]])
+{
+    const uint bh = gid.x, q = gid.y, k = gid.z;
+    if (q >= uint(T) || k >= uint(T)) return;
+    const Mask mask = { 1.0f, window, cap };
+    device float* x = att + (ulong(bh) * T + q) * T + k;
+    *x = mask.sees(int(q), int(k)) ? mask.score(*x) : -INFINITY;
 }
 
 kernel void softmax_inplace(

@@ -5,6 +5,7 @@
 //   out[q] = sum over k <= q of p[q, k] V[k],   p = softmax over k of dot(Q[q], K[k]) / sqrt(hs)
 //   for each tile of keys:   m' = max(m, s);  l = l e^(m - m') + sum of e^(s - m');  o = o e^(m - m') + e^(s - m') V
 //   at the end:              out = o / l, or zeros where every key was masked
+//   flash_attention_masked   the same with the window and the cap of attention_mask (attention.metal)
 //
 // Shapes    Q, K, V, out [B*nh, T, hs] float; any T, any hs.
 // Dispatch  threadgroups (B*nh, T / Br rounded up), threadgroup (Br): a thread carries one query row. Five tiles:
@@ -20,6 +21,68 @@
 #include "simd_mma.h"
 #include "storage.h"
 using namespace metal;
+
+// The tiles of a threadgroup.
+struct Tiles {
+    threadgroup float* q;
+    threadgroup float* k;
+    threadgroup float* v;
+    threadgroup float* scores;
+    threadgroup float* out;
+};
+
+// The block of queries of threadgroup tg: Br of them, of which a thread carries the r-th.
+inline void attend_block(device const float* Q, device const float* K, device const float* V, device float* out,
+                         uint T, uint n, uint wide, Mask mask, Tiles tiles, uint2 tg, uint r, uint Br) {
+    const uint first = tg.y * Br;                       // the block's first query
+    const uint rows = min(Br, T - first);
+    const ulong head = ulong(tg.x) * T * n;
+    const ulong block = head + ulong(first) * n;
+    threadgroup float* q = tiles.q + r * n;
+    threadgroup float* s = tiles.scores + r * wide;
+    threadgroup float* o = tiles.out + r * n;
+
+    for (uint i = r; i < rows * n; i += Br) tiles.q[i] = Q[block + i];
+    for (uint d = 0; d < n; ++d) o[d] = 0.0f;
+    float largest = -INFINITY, sum = 0.0f;
+
+    const uint end = first + rows;                      // later keys are masked for the whole block
+    for (uint k0 = uint(mask.first_seen(int(first))); k0 < end; k0 += wide) {
+        const uint keys = min(wide, end - k0);
+        threadgroup_barrier(mem_flags::mem_threadgroup);   // everyone is done with the tiles before
+        for (uint i = r; i < keys * n; i += Br) {
+            tiles.k[i] = K[head + ulong(k0) * n + i];
+            tiles.v[i] = V[head + ulong(k0) * n + i];
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (r < rows && first + r >= k0) {                 // the row sees some of these keys, or later ones
+            const uint from = uint(max(mask.first_seen(int(first + r)) - int(k0), 0));
+            const uint seen = min(keys, first + r - k0 + 1);   // k <= q
+            float top = largest;
+            for (uint j = from; j < seen; ++j) {
+                float dot = 0.0f;
+                for (uint d = 0; d < n; ++d) dot = fma(q[d], tiles.k[j * n + d], dot);
+                s[j] = mask.score(dot);
+                top = max(top, s[j]);
+            }
+            const float base = top == -INFINITY ? 0.0f : top;
+            const float shrink = exp(largest - base);
+            largest = top;
+            sum *= shrink;
+            for (uint d = 0; d < n; ++d) o[d] *= shrink;
+            for (uint j = from; j < seen; ++j) {
+                const float p = exp(s[j] - base);
+                sum += p;
+                for (uint d = 0; d < n; ++d) o[d] = fma(p, tiles.v[j * n + d], o[d]);
+            }
+        }
+    }
+
+    const float scale_out = sum == 0.0f ? 0.0f : 1.0f / sum;
+    for (uint d = 0; d < n; ++d) o[d] *= scale_out;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = r; i < rows * n; i += Br) out[block + i] = tiles.out[i];
+}
 
 kernel void flash_attention_forward(
     device const float* Q      [[buffer(0)]],
@@ -38,55 +101,33 @@ kernel void flash_attention_forward(
     uint2 tid [[thread_position_in_threadgroup]],
     uint2 gsz [[threads_per_threadgroup]])
 {
-    const uint Br = gsz.x, r = tid.x, n = uint(hs), wide = uint(Bc);
-    const uint first = tg.y * Br;                       // the block's first query
-    const uint rows = min(Br, uint(T) - first);
-    const ulong head = ulong(tg.x) * T * n;
-    const ulong block = head + ulong(first) * n;
-    const float scale = 1.0f / sqrt(float(n));
-    threadgroup float* q = q_tile + r * n;
-    threadgroup float* s = scores + r * wide;
-    threadgroup float* o = o_tile + r * n;
+    const Mask mask = { 1.0f / sqrt(float(hs)), 0, 0.0f };
+    const Tiles tiles = { q_tile, k_tile, v_tile, scores, o_tile };
+    attend_block(Q, K, V, out, uint(T), uint(hs), uint(Bc), mask, tiles, tg, tid.x, gsz.x);
+}
 
-    for (uint i = r; i < rows * n; i += Br) q_tile[i] = Q[block + i];
-    for (uint d = 0; d < n; ++d) o[d] = 0.0f;
-    float largest = -INFINITY, sum = 0.0f;
-
-    const uint end = first + rows;                      // later keys are masked for the whole block
-    for (uint k0 = 0; k0 < end; k0 += wide) {
-        const uint keys = min(wide, end - k0);
-        threadgroup_barrier(mem_flags::mem_threadgroup);   // everyone is done with the tiles before
-        for (uint i = r; i < keys * n; i += Br) {
-            k_tile[i] = K[head + ulong(k0) * n + i];
-            v_tile[i] = V[head + ulong(k0) * n + i];
-        }
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (r < rows && first + r >= k0) {                 // the row sees some of these keys
-            const uint seen = min(keys, first + r - k0 + 1);   // k <= q
-            float top = largest;
-            for (uint j = 0; j < seen; ++j) {
-                float dot = 0.0f;
-                for (uint d = 0; d < n; ++d) dot = fma(q[d], k_tile[j * n + d], dot);
-                s[j] = dot * scale;
-                top = max(top, s[j]);
-            }
-            const float base = top == -INFINITY ? 0.0f : top;
-            const float shrink = exp(largest - base);
-            largest = top;
-            sum *= shrink;
-            for (uint d = 0; d < n; ++d) o[d] *= shrink;
-            for (uint j = 0; j < seen; ++j) {
-                const float p = exp(s[j] - base);
-                sum += p;
-                for (uint d = 0; d < n; ++d) o[d] = fma(p, v_tile[j * n + d], o[d]);
-            }
-        }
-    }
-
-    const float scale_out = sum == 0.0f ? 0.0f : 1.0f / sum;
-    for (uint d = 0; d < n; ++d) o[d] *= scale_out;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (uint i = r; i < rows * n; i += Br) out[block + i] = o_tile[i];
+kernel void flash_attention_masked(
+    device const float* Q      [[buffer(0)]],
+    device const float* K      [[buffer(1)]],
+    device const float* V      [[buffer(2)]],
+    device float*       out    [[buffer(3)]],
+    constant int&       T      [[buffer(4)]],
+    constant int&       hs     [[buffer(5)]],
+    constant int&       Bc     [[buffer(6)]],
+    constant int&       window [[buffer(7)]],
+    constant float&     cap    [[buffer(8)]],
+    threadgroup float*  q_tile [[threadgroup(0)]],
+    threadgroup float*  k_tile [[threadgroup(1)]],
+    threadgroup float*  v_tile [[threadgroup(2)]],
+    threadgroup float*  scores [[threadgroup(3)]],
+    threadgroup float*  o_tile [[threadgroup(4)]],
+    uint2 tg  [[threadgroup_position_in_grid]],
+    uint2 tid [[thread_position_in_threadgroup]],
+    uint2 gsz [[threads_per_threadgroup]])
+{
+    const Mask mask = { 1.0f / sqrt(float(hs)), window, cap };
+    const Tiles tiles = { q_tile, k_tile, v_tile, scores, o_tile };
+    attend_block(Q, K, V, out, uint(T), uint(hs), uint(Bc), mask, tiles, tg, tid.x, gsz.x);
 }
 
 // ---- The same over simdgroup matrices: 64 queries a threadgroup, 16 a simdgroup, scores and output in registers, and

@@ -4,9 +4,10 @@
 //                       Ba, Kiros and Hinton, "Layer Normalization", arXiv 1607.06450
 //   rmsnorm_forward     out = x * gamma / sqrt(mean(x^2) + eps)
 //                       Zhang and Sennrich, "Root Mean Square Layer Normalization", arXiv 1910.07467
+//   rmsnorm_heads       rmsnorm_forward of each head on its own, in place: Qwen 3 and Gemma 3, before the rotation
 //
 // Shapes    x [N, C] float; gamma, beta [C] float; out [N, C] float, half (_f16) or bfloat (_bf16); mean, rstd [N]
-//           float, each may be nil. Any C.
+//           float, each may be nil. Any C. rmsnorm_heads stands at its kernel.
 // Dispatch  one threadgroup a row: threadgroups (N), threadgroup (min(C rounded up to 32, 1024)); any multiple of 32
 //           is right. threadgroup(0): one float a simdgroup is used (the reference's one a thread is enough).
 // Assumes   the sum of a row's squares stays finite in float (below 3.4e38). The variance takes a second pass over the
@@ -161,3 +162,30 @@ kernel void rmsnorm_v4(
 template [[host_name("rmsnorm_forward_v4")]]      kernel decltype(rmsnorm_v4<float>)  rmsnorm_v4<float>;
 template [[host_name("rmsnorm_forward_f16_v4")]]  kernel decltype(rmsnorm_v4<half>)   rmsnorm_v4<half>;
 template [[host_name("rmsnorm_forward_bf16_v4")]] kernel decltype(rmsnorm_v4<bfloat>) rmsnorm_v4<bfloat>;
+
+// The heads of some columns: x [N, W], head h at column + h * hs; gamma [hs]. A simdgroup has a head.
+// Threadgroups (n_head / simdgroups a threadgroup, rounded up, N), threadgroup (128) or any multiple of 32; no threadgroup
+// memory.
+kernel void rmsnorm_heads(
+    device float*       x      [[buffer(0)]],
+    device const float* gamma  [[buffer(1)]],
+    constant int&       W      [[buffer(2)]],
+    constant int&       column [[buffer(3)]],
+    constant int&       n_head [[buffer(4)]],
+    constant int&       hs     [[buffer(5)]],
+    constant float&     eps    [[buffer(6)]],
+    uint2 tg   [[threadgroup_position_in_grid]],
+    uint  lane [[thread_index_in_simdgroup]],
+    uint  sg   [[simdgroup_index_in_threadgroup]],
+    uint  nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint h = tg.x * nsg + sg, n = uint(hs);
+    if (h >= uint(n_head)) return;                  // a whole simdgroup leaves
+    device float* head = x + ulong(tg.y) * W + column + ulong(h) * n;
+
+    float squares = 0.0f;
+    for (uint d = lane; d < n; d += 32) squares = fma(head[d], head[d], squares);
+    const float rs = rsqrt(simd_sum(squares) / float(n) + eps);
+
+    for (uint d = lane; d < n; d += 32) head[d] = head[d] * rs * gamma[d];
+}

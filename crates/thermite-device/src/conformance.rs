@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use thermite_kernels::conformance::{self, Argument, Case, Data, Failure};
 use thermite_kernels::contract::contract_of;
 
-use crate::{Device, Dtype, Error, HeadRows, KvShape, Layout, MatrixView, Result};
+use crate::{Device, Dtype, Error, HeadColumns, HeadRows, KvShape, Layout, MatrixView, Result};
 
 /// The outcome for one kernel.
 #[derive(Debug, Default)]
@@ -65,15 +65,19 @@ const METHODS: &[&str] = &[
     "gather_rows",
     "layernorm_forward",
     "rmsnorm_forward",
+    "rmsnorm_heads",
     "attention_scores",
+    "attention_mask",
     "softmax_inplace",
     "attention_mix",
     "rope_forward",
     "gelu_forward",
     "silu_forward",
     "swiglu_forward",
+    "geglu_forward",
     "relu_forward",
     "sigmoid_forward",
+    "scale_inplace",
     "residual_add",
     "residual_layernorm",
     "residual_rmsnorm",
@@ -83,9 +87,11 @@ const METHODS: &[&str] = &[
     "temperature_scale",
     "penalize_logits",
     "flash_attention_forward",
+    "flash_attention_masked",
     "bias_add",
     "split_heads",
     "merge_heads",
+    "rope_rows",
     "cache_gather",
 ];
 
@@ -214,9 +220,20 @@ impl<'a, D: Device> Bound<'a, D> {
                 self.write("out", |b, out| d.rmsnorm_forward(b.read("x")?, b.read("gamma")?, out, n, c, eps))
             }
             "residual_layernorm" | "residual_rmsnorm" => self.residual_norm(kernel),
-            "attention_scores" | "attention_mix" | "flash_attention_forward" | "rope_forward" => {
-                self.attention(kernel)
+            "rmsnorm_heads" => {
+                let (columns, n, eps) = (self.columns()?, self.dim("N")?, self.float("eps")?);
+                self.write("x", |b, x| d.rmsnorm_heads(x, b.read("gamma")?, columns, n, eps))
             }
+            "rope_rows" => {
+                let (columns, n) = (self.columns()?, self.dim("N")?);
+                self.write("x", |b, x| d.rope_rows(x, b.read("freqs")?, b.read("positions")?, columns, n))
+            }
+            "attention_scores"
+            | "attention_mask"
+            | "attention_mix"
+            | "flash_attention_forward"
+            | "flash_attention_masked"
+            | "rope_forward" => self.attention(kernel),
             "softmax_inplace" => {
                 let (n, t) = (self.dim("N")?, self.dim("T")?);
                 self.write("x", |_, x| d.softmax_inplace(x, n, t))
@@ -224,6 +241,14 @@ impl<'a, D: Device> Bound<'a, D> {
             "swiglu_forward" => {
                 let n = self.dim("N")?;
                 self.write("out", |b, out| d.swiglu_forward(b.read("gate")?, b.read("up")?, out, n))
+            }
+            "geglu_forward" => {
+                let n = self.dim("N")?;
+                self.write("out", |b, out| d.geglu_forward(b.read("gate")?, b.read("up")?, out, n))
+            }
+            "scale_inplace" => {
+                let (n, scale) = (self.dim("N")?, self.float("scale")?);
+                self.write("x", |_, x| d.scale_inplace(x, n, scale))
             }
             "residual_add" => {
                 let n = self.dim("N")?;
@@ -296,7 +321,12 @@ impl<'a, D: Device> Bound<'a, D> {
     }
 
     fn attention(&mut self, kernel: &str) -> Result<()> {
-        let (d, bh, t, hs) = (self.d, self.dim("heads")?, self.dim("T")?, self.dim("hs")?);
+        let (d, bh, t) = (self.d, self.dim("heads")?, self.dim("T")?);
+        if kernel == "attention_mask" {
+            let (window, cap) = (self.dim("window")?, self.float("cap")?);
+            return self.write("att", |_, att| d.attention_mask(att, bh, t, window, cap));
+        }
+        let hs = self.dim("hs")?;
         match kernel {
             "attention_scores" => {
                 self.write("att", |b, att| d.attention_scores(b.read("Q")?, b.read("K")?, att, bh, t, hs))
@@ -305,11 +335,27 @@ impl<'a, D: Device> Bound<'a, D> {
                 self.write("out", |b, out| d.attention_mix(b.read("att")?, b.read("V")?, out, bh, t, hs))
             }
             "rope_forward" => self.write("x", |b, x| d.rope_forward(x, b.read("freqs")?, bh, t, hs)),
+            "flash_attention_masked" => {
+                let (window, cap) = (self.dim("window")?, self.float("cap")?);
+                self.write("out", |b, out| {
+                    let (q, k, v) = (b.read("Q")?, b.read("K")?, b.read("V")?);
+                    d.flash_attention_masked(q, k, v, out, bh, t, hs, window, cap)
+                })
+            }
             _ => self.write("out", |b, out| {
                 let (q, k, v) = (b.read("Q")?, b.read("K")?, b.read("V")?);
                 d.flash_attention_forward(q, k, v, out, bh, t, hs)
             }),
         }
+    }
+
+    fn columns(&self) -> Result<HeadColumns> {
+        Ok(HeadColumns {
+            width: self.dim("W")?,
+            column: self.dim("column")?,
+            n_head: self.dim("n_head")?,
+            hs: self.dim("hs")?,
+        })
     }
 
     fn heads(&self) -> Result<HeadRows> {

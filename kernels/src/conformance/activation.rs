@@ -129,6 +129,20 @@ fn limited(kernel: &Kernel, mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
+pub(super) fn scale(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    for &(n, threads) in LENGTHS {
+        for scale in [27.712812f32, -0.3, 0.0] {
+            let x = stored(kernel, "x", &inputs(n, 12));
+            let wanted = x.values().iter().map(|v| v * f64::from(scale)).collect();
+            CaseOf::new(kernel, &[("N", n)])
+                .threads(threads)
+                .float("scale", scale)
+                .update("x", x, wanted, Tolerance::relative(1e-7))
+                .visit(visit);
+        }
+    }
+}
+
 pub(super) fn residual_add(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     for &(n, threads) in LENGTHS {
         let x = Data::store(scalar_of(kernel, "x"), &inputs(n, 10));

@@ -95,6 +95,46 @@ pub(super) fn scores(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     });
 }
 
+/// What is left of scores `att` [heads, T, T] after the cap and the mask.
+fn masked(att: &[f64], t: usize, window: usize, cap: f64) -> Vec<f64> {
+    let one = |(i, &score): (usize, &f64)| {
+        let (query, key) = (i / t % t, i % t);
+        let capped = if cap == 0.0 { score } else { cap * (score / cap).tanh() };
+        if key > query || window != 0 && key + window <= query { f64::NEG_INFINITY } else { capped }
+    };
+    att.iter().enumerate().map(one).collect()
+}
+
+/// (window, cap)
+const MASKS: &[(usize, f32)] = &[(0, 0.0), (1, 0.0), (7, 2.0), (0, 50.0), (1000, 0.5)];
+
+pub(super) fn mask(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    for (heads, t, threads) in
+        [(1, 1, 1024), (2, 5, 1024), (3, 33, 32), (1, 70, 1024), (0, 5, 1024), (1, 0, 1024)]
+    {
+        for &(window, cap) in MASKS {
+            let mut att = Generator::new(29).bell(heads * t * t, 20.0);
+            // infinities and NaN, seen and hidden ones
+            for (i, score) in att.iter_mut().enumerate() {
+                match i % 11 {
+                    0 => *score = f64::NEG_INFINITY,
+                    4 => *score = f64::INFINITY,
+                    7 => *score = f64::NAN,
+                    _ => {}
+                }
+            }
+            let att = stored(kernel, "att", &att);
+            let wanted = masked(&att.values(), t, window, cap.into());
+            CaseOf::new(kernel, &[("heads", heads), ("T", t), ("window", window)])
+                .threads(threads)
+                .surplus(1)
+                .float("cap", cap)
+                .update("att", att, wanted, Tolerance { absolute: 1e-6 * f64::from(cap), relative: 2e-6 })
+                .visit(visit);
+        }
+    }
+}
+
 pub(super) fn mix(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     each_shape(|shape, threads, about, scale| {
         let [heads, t, _] = shape;
@@ -191,26 +231,49 @@ pub(super) fn softmax(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
 
 pub(super) fn flash(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     each_shape(|shape, threads, about, scale| {
-        let [heads, t, hs] = shape;
-        let tensor = |name, seed| tensor(kernel, name, seed, shape, scale);
-        let (q, k, v) = (tensor("Q", 26), tensor("K", 27), tensor("V", 28));
-        let att = scores_of(&q.values(), &k.values(), shape);
-        let att: Vec<f64> = att.chunks(t.max(1)).flat_map(softmax_of).collect();
-        let wanted = mix_of(&att, &v.values(), shape);
-        let tolerance = Tolerance::of_scale(1e-5, &wanted);
-        let Ok((br, bc)) = attention_tiles(hs as u64, &Limits::APPLE) else {
-            return;
-        };
-        let tiles = [("Br", br as usize), ("Bc", bc as usize)];
-        CaseOf::new(kernel, &[dims([heads, t, hs]).as_slice(), &tiles].concat())
-            .about(about)
-            .threads(threads.max(br as u32))
-            .read("Q", q)
-            .read("K", k)
-            .read("V", v)
-            .write("out", wanted, tolerance)
-            .visit(visit);
+        if let Some(case) = flash_case(kernel, shape, threads, about, scale, (0, 0.0)) {
+            case.visit(visit);
+        }
     });
+}
+
+pub(super) fn flash_masked(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    each_shape(|shape, threads, about, scale| {
+        // of huge scores only the rounding would be left under a cap
+        for &(window, cap) in MASKS.iter().filter(|(_, cap)| *cap == 0.0 || scale <= 1.0) {
+            if let Some(case) = flash_case(kernel, shape, threads, about, scale, (window, cap)) {
+                case.dim("window", window).float("cap", cap).visit(visit);
+            }
+        }
+    });
+}
+
+/// One shape of the plain kernels; none where no tile fits.
+fn flash_case<'k>(
+    kernel: &'k Kernel,
+    shape: [usize; 3],
+    threads: u32,
+    about: &'static str,
+    scale: f64,
+    (window, cap): (usize, f32),
+) -> Option<CaseOf<'k>> {
+    let [_, t, hs] = shape;
+    let tensor = |name, seed| tensor(kernel, name, seed, shape, scale);
+    let (q, k, v) = (tensor("Q", 26), tensor("K", 27), tensor("V", 28));
+    let att = masked(&scores_of(&q.values(), &k.values(), shape), t, window, cap.into());
+    let att: Vec<f64> = att.chunks(t.max(1)).flat_map(softmax_of).collect();
+    let wanted = mix_of(&att, &v.values(), shape);
+    let tolerance = Tolerance::of_scale(1e-5, &wanted);
+    let (br, bc) = attention_tiles(hs as u64, &Limits::APPLE).ok()?;
+    let tiles = [("Br", br as usize), ("Bc", bc as usize)];
+    let case = CaseOf::new(kernel, &[dims(shape).as_slice(), &tiles].concat())
+        .about(about)
+        .threads(threads.max(br as u32))
+        .read("Q", q)
+        .read("K", k)
+        .read("V", v)
+        .write("out", wanted, tolerance);
+    Some(case)
 }
 
 /// 16-bit tensors, a head size from the name; the probabilities are rounded to 16 bits too.

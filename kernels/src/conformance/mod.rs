@@ -8,6 +8,7 @@ mod attention;
 mod case;
 mod data;
 mod decode;
+mod heads;
 mod linear;
 mod paged_attention;
 mod paging;
@@ -108,6 +109,7 @@ static FAMILIES: &[(&str, Family)] = &[
     ("gather_rows", rows::gather),
     ("layernorm_forward", rows::layernorm),
     ("rmsnorm_forward", rows::rmsnorm),
+    ("rmsnorm_heads", heads::rmsnorm),
     ("residual_layernorm", rows::residual_layernorm),
     ("residual_rmsnorm", rows::residual_rmsnorm),
     ("gelu_forward", activation::gelu),
@@ -116,12 +118,15 @@ static FAMILIES: &[(&str, Family)] = &[
     ("sigmoid_forward", activation::sigmoid),
     ("swiglu_forward", activation::swiglu),
     ("geglu_forward", activation::geglu),
+    ("scale_inplace", activation::scale),
     ("residual_add", activation::residual_add),
     ("attention_scores", attention::scores),
+    ("attention_mask", attention::mask),
     ("softmax_inplace", attention::softmax),
     ("attention_mix", attention::mix),
     ("rope_forward", attention::rope),
     ("flash_attention_forward", attention::flash),
+    ("flash_attention_masked", attention::flash_masked),
     ("flash_attention_simd", attention::flash_simd),
     ("flash_attention_paged", paged_attention::flash),
     ("attention_decode", paged_attention::decode),

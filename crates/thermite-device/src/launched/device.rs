@@ -192,7 +192,7 @@ impl<L: Launcher> Device for Launched<L> {
     }
 
     fn scale_inplace(&self, x: &mut L::Buffer, n: usize, scale: f32) -> Result<()> {
-        self.run("scale_inplace", &[("N", n)], &[whole(x)], &[scale])
+        self.run(&self.vectored("scale_inplace", 4), &[("N", n)], &[whole(x)], &[scale])
     }
     fn residual_add(&self, residual: &mut L::Buffer, x: &L::Buffer, n: usize) -> Result<()> {
         self.elementwise("residual_add", &[whole(residual), whole(x)], n)

@@ -1,6 +1,6 @@
 //! Attention; `heads` is B * nh.
 
-use super::super::table::{Contract, Dispatch, read, update, write};
+use super::super::table::{BufferRule, Contract, Dispatch, read, update, write};
 use super::ONE_A_SIMDGROUP;
 
 pub(super) static ATTENTION: &[Contract] = &[
@@ -12,6 +12,13 @@ pub(super) static ATTENTION: &[Contract] = &[
             write("att", &["heads", "T", "T"]),
         ],
         conditions: &["hs % v == 0"],
+        dispatch: Dispatch::Threads { grid: ["heads", "T", "T"], along: 2 },
+        threadgroup_memory: &[],
+    },
+    Contract {
+        kernel: "attention_mask",
+        buffers: &[update("att", &["heads", "T", "T"])],
+        conditions: &[],
         dispatch: Dispatch::Threads { grid: ["heads", "T", "T"], along: 2 },
         threadgroup_memory: &[],
     },
@@ -42,20 +49,27 @@ pub(super) static ATTENTION: &[Contract] = &[
     },
 ];
 
+const QUERIES_KEYS_VALUES: &[BufferRule] = &[
+    read("Q", &["heads", "T", "hs"]),
+    read("K", &["heads", "T", "hs"]),
+    read("V", &["heads", "T", "hs"]),
+    write("out", &["heads", "T", "hs"]),
+];
+
 /// Br and Bc: `attention_tiles`.
-pub(super) static FLASH_ATTENTION: &[Contract] = &[
+const fn plain_flash(kernel: &'static str) -> Contract {
     Contract {
-        kernel: "flash_attention_forward",
-        buffers: &[
-            read("Q", &["heads", "T", "hs"]),
-            read("K", &["heads", "T", "hs"]),
-            read("V", &["heads", "T", "hs"]),
-            write("out", &["heads", "T", "hs"]),
-        ],
+        kernel,
+        buffers: QUERIES_KEYS_VALUES,
         conditions: &["1 <= Br", "1 <= Bc"],
         dispatch: Dispatch::Groups { grid: ["heads", "ceil(T / Br)", "1"], threads: "Br" },
         threadgroup_memory: &["4 * Br * hs", "4 * Bc * hs", "4 * Bc * hs", "4 * Br * Bc", "4 * Br * hs"],
-    },
+    }
+}
+
+pub(super) static FLASH_ATTENTION: &[Contract] = &[
+    plain_flash("flash_attention_forward"),
+    plain_flash("flash_attention_masked"),
     Contract {
         kernel: "flash_attention_simd",
         buffers: &[

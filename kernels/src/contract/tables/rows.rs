@@ -59,6 +59,13 @@ pub(super) static NORMS: &[Contract] = &[
         ],
     ),
     row_norm("rmsnorm_forward", &[read("x", &["N", "C"]), read("gamma", &["C"]), write("out", &["N", "C"])]),
+    Contract {
+        kernel: "rmsnorm_heads",
+        buffers: &[update("x", &["N", "W"]), read("gamma", &["hs"])],
+        conditions: &["1 <= hs", "column + n_head * hs <= W"],
+        dispatch: Dispatch::Groups { grid: ["ceil(n_head / 4)", "N", "1"], threads: "128" },
+        threadgroup_memory: &[],
+    },
 ];
 
 const MAP: &[BufferRule] = &[read("x", &["N"]), write("out", &["N"])];
@@ -71,6 +78,7 @@ pub(super) static ACTIVATION: &[Contract] = &[
     elementwise("sigmoid_forward", MAP),
     elementwise("swiglu_forward", GATED),
     elementwise("geglu_forward", GATED),
+    elementwise("scale_inplace", &[update("x", &["N"])]),
 ];
 
 pub(super) static RESIDUAL: &[Contract] = &[
