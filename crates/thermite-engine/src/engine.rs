@@ -4,7 +4,7 @@ use thermite_device::{AttentionKind, Batch, Device, Dtype, Outputs};
 use thermite_formats::ModelFiles;
 use thermite_model::{Config, KvCache, Model, Options};
 
-use crate::blocks::BlockPool;
+use crate::blocks::{BlockPool, BlockTable};
 use crate::sampler::Sampler;
 use crate::sampling::{Generator, SamplingParams};
 use crate::special_tokens::SpecialTokens;
@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub max_outputs: usize,
     /// Type of the cached keys and values.
     pub kv_dtype: Dtype,
+    /// Tokens that the cache holds, of all sequences together; one context if none is given, and never less.
+    pub cache_tokens: Option<usize>,
 }
 
 impl Default for EngineOptions {
@@ -37,6 +39,7 @@ impl Default for EngineOptions {
             chunk: 512,
             max_outputs: 1,
             kv_dtype: Dtype::F32,
+            cache_tokens: None,
         }
     }
 }
@@ -46,6 +49,12 @@ impl EngineOptions {
     #[must_use]
     pub fn rows(&self) -> usize {
         self.context.map_or(self.chunk, |context| self.chunk.min(context.max(1)))
+    }
+
+    /// Blocks of the cache for contexts of `context` tokens.
+    #[must_use]
+    pub fn blocks(&self, context: usize) -> usize {
+        self.cache_tokens.unwrap_or(0).max(context).div_ceil(BLOCK_SIZE)
     }
 
     /// Tokens of the context that these options ask of a model.
@@ -82,10 +91,10 @@ pub fn load_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
 #[derive(Debug, Default)]
 pub struct Sequence {
     /// Its tokens, prompt and answers alike.
-    tokens: Vec<u32>,
+    pub(crate) tokens: Vec<u32>,
     /// How many of them are in the cache: a token that was just chosen is not, until the next step runs it.
-    cached: usize,
-    blocks: Vec<i32>,
+    pub(crate) cached: usize,
+    pub(crate) blocks: BlockTable,
 }
 
 impl Sequence {
@@ -104,12 +113,12 @@ impl Sequence {
 /// A model with its tokenizer, cache and sampler.
 #[derive(Debug)]
 pub struct Engine<D: Device> {
-    model: Model<D>,
+    pub(crate) model: Model<D>,
     tokenizer: Tokenizer,
-    cache: KvCache<D>,
-    pool: BlockPool,
-    sampler: Sampler<D>,
-    batch: Batch,
+    pub(crate) cache: KvCache<D>,
+    pub(crate) pool: BlockPool,
+    pub(crate) sampler: Sampler<D>,
+    pub(crate) batch: Batch,
     context: usize,
 }
 
@@ -129,7 +138,7 @@ impl<D: Device> Engine<D> {
         };
         let model = Model::load(files, device, model_options)?;
         let context = options.context_of(model.config())?;
-        let blocks = context.div_ceil(BLOCK_SIZE);
+        let blocks = options.blocks(context);
         let (device, config) = (model.device(), model.config());
         let cache = KvCache::new(device, config, blocks, BLOCK_SIZE, options.kv_dtype)?;
         let sampler = Sampler::new(device, config.n_vocab)?;
@@ -215,7 +224,7 @@ impl<D: Device> Engine<D> {
             let outputs = if end == total { Outputs::Last } else { Outputs::None };
             let tokens = &sequence.tokens[start..end];
             self.batch.clear();
-            self.batch.push(tokens, start, &sequence.blocks, BLOCK_SIZE, outputs)?;
+            self.batch.push(tokens, start, sequence.blocks.blocks(), BLOCK_SIZE, outputs)?;
             self.model.forward(&self.batch, &mut self.cache)?;
             start = end;
         }
@@ -240,8 +249,8 @@ impl<D: Device> Engine<D> {
     /// Forgets all of a sequence but its first `tokens` tokens, and gives back the blocks beyond them.
     pub fn truncate(&mut self, sequence: &mut Sequence, tokens: usize) {
         sequence.tokens.truncate(tokens);
-        sequence.cached = sequence.cached.min(tokens);
-        self.pool.shrink(&mut sequence.blocks, tokens);
+        let cached = self.pool.shrink(&mut sequence.blocks, tokens);
+        sequence.cached = sequence.cached.min(cached);
     }
 
     /// Log-probabilities (natural) of `targets`, target `i` being the token that follows `tokens[..= i]`.
@@ -267,7 +276,7 @@ impl<D: Device> Engine<D> {
         let mut logits = Vec::new();
         for (i, rows) in tokens.chunks(chunk).enumerate() {
             self.batch.clear();
-            self.batch.push(rows, i * chunk, &sequence.blocks, BLOCK_SIZE, Outputs::All)?;
+            self.batch.push(rows, i * chunk, sequence.blocks.blocks(), BLOCK_SIZE, Outputs::All)?;
             self.model.forward(&self.batch, &mut self.cache)?;
             logits.resize(rows.len() * v, 0.0);
             self.device().read_f32(self.model.logits(), 0, &mut logits)?;

@@ -76,6 +76,20 @@ pub enum Error {
         /// Tokens a block.
         block_size: usize,
     },
+    /// No place in the queue.
+    #[error("{waiting} requests wait already, which is as many as may")]
+    QueueFull {
+        /// Requests that wait.
+        waiting: usize,
+    },
+    /// More requests at once than the engine was made for.
+    #[error("{running} requests are to run together; the engine was made for 1 to {most}")]
+    Limits {
+        /// Requests asked for.
+        running: usize,
+        /// Rows and outputs of the engine's largest batch.
+        most: usize,
+    },
     /// A tokenizer that can spell ids that the model does not have.
     #[error("the tokenizer gave id {id} for {piece:?}, but the model's vocabulary has {n_vocab} entries")]
     Vocabulary {

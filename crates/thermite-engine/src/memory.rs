@@ -28,7 +28,7 @@ impl MemoryPlan {
     /// A context that the model does not have.
     pub fn new(files: &ModelFiles, config: &Config, options: &EngineOptions) -> Result<Self> {
         let context = options.context_of(config)?;
-        let blocks = context.div_ceil(BLOCK_SIZE);
+        let blocks = options.blocks(context);
         let weights = files.tensors.iter().filter(|tensor| is_weight(tensor, config));
         Ok(Self {
             context,

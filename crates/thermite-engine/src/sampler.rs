@@ -14,6 +14,8 @@ pub struct Sampler<D: Device> {
     row: D::Buffer,
     logits: D::Buffer,
     token: D::Buffer,
+    /// Rows that `token` holds.
+    rows: usize,
     seen: D::Buffer,
     counts: D::Buffer,
     probs: Vec<f32>,
@@ -30,6 +32,7 @@ impl<D: Device> Sampler<D> {
             row: d.alloc(Dtype::I32, 1)?,
             logits: d.alloc(Dtype::F32, n_vocab)?,
             token: d.alloc(Dtype::I32, 1)?,
+            rows: 1,
             seen: d.alloc(Dtype::I32, n_vocab)?,
             counts: d.alloc(Dtype::I32, n_vocab)?,
             probs: Vec::new(),
@@ -77,6 +80,22 @@ impl<D: Device> Sampler<D> {
         self.probs.resize(v, 0.0);
         d.read_f32(&self.logits, 0, &mut self.probs)?;
         Ok(draw(&self.probs, params, generator)?)
+    }
+
+    /// The largest logit's token in each of the first `rows` rows of `logits` `[*, n_vocab]`: what [`Sampler::sample`]
+    /// gives for each where [`SamplingParams::is_plain_greedy`].
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn argmax(&mut self, d: &D, logits: &D::Buffer, rows: usize) -> Result<Vec<u32>> {
+        if rows > self.rows {
+            self.token = d.alloc(Dtype::I32, rows)?;
+            self.rows = rows;
+        }
+        d.argmax_sample(logits, &mut self.token, rows, self.n_vocab)?;
+        let mut tokens = vec![0; rows];
+        d.read_i32(&self.token, 0, &mut tokens)?;
+        Ok(tokens.into_iter().map(|token| token as u32).collect())
     }
 
     fn penalize(&mut self, d: &D, params: &SamplingParams, history: &[u32]) -> Result<()> {

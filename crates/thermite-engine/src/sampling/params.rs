@@ -95,6 +95,12 @@ impl SamplingParams {
         self.temperature < LEAST_TEMPERATURE
     }
 
+    /// Whether the largest logit as it stands is taken.
+    #[must_use]
+    pub fn is_plain_greedy(&self) -> bool {
+        self.is_greedy() && !self.has_penalties() && self.softcap.is_none()
+    }
+
     /// Whether a penalty changes the logits.
     pub fn has_penalties(&self) -> bool {
         self.repeat_last_n > 0
