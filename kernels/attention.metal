@@ -19,6 +19,7 @@
 #include <metal_stdlib>
 #include "cache.h"
 #include "reduce.h"
+#include "row.h"
 #include "storage.h"
 using namespace metal;
 
@@ -147,36 +148,43 @@ kernel void attention_scores_v4(
     att[row * T + k] = sum4(sum) / sqrt(float(hs));
 }
 
-// Four entries at a time, T % 4 == 0; threadgroup (min(T / 4 rounded up to 32, 1024)).
+// Four entries at a time, a row of up to 16 a thread read once (row.h). T % 4 == 0; threadgroup (min(T / 16 rounded up to
+// 32, 1024)).
 kernel void softmax_inplace_v4(
     device float*      x      [[buffer(0)]],
     constant int&      T      [[buffer(1)]],
     threadgroup float* shared [[threadgroup(0)]],
-    uint row  [[threadgroup_position_in_grid]],
-    uint tid  [[thread_position_in_threadgroup]],
-    uint gsz  [[threads_per_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint sg   [[simdgroup_index_in_threadgroup]],
-    uint nsg  [[simdgroups_per_threadgroup]])
+    uint index [[threadgroup_position_in_grid]],
+    uint tid   [[thread_position_in_threadgroup]],
+    uint gsz   [[threads_per_threadgroup]],
+    uint lane  [[thread_index_in_simdgroup]],
+    uint sg    [[simdgroup_index_in_threadgroup]],
+    uint nsg   [[simdgroups_per_threadgroup]])
 {
-    const uint n = uint(T), step = 4 * gsz;
-    device float* xr = x + ulong(row) * n;
+    const uint n = uint(T);
+    device float* xr = x + ulong(index) * n;
+    Row row = row_of(xr, n, tid, gsz, -INFINITY);
+    const uint rest = row.first + HELD * row.step;
 
     float largest = -INFINITY;
-    for (uint i = 4 * tid; i < n; i += step) largest = max(largest, max4(load4(xr + i)));
+    #pragma unroll
+    for (uint i = 0; i < HELD; ++i) largest = max(largest, max4(row.held[i]));
+    for (uint c = rest; c < n; c += row.step) largest = max(largest, max4(load4(xr + c)));
     largest = threadgroup_max(largest, shared, lane, sg, nsg);
     const float base = largest == -INFINITY ? 0.0f : largest;
 
-    float4 sums = float4(0.0f);
-    for (uint i = 4 * tid; i < n; i += step) {
-        const float4 e = exp(load4(xr + i) - base);
-        store4(xr + i, e);
-        sums += e;
-    }
-    const float sum = threadgroup_sum(sum4(sums), shared, lane, sg, nsg);
+    #pragma unroll
+    for (uint i = 0; i < HELD; ++i) row.held[i] = exp(row.held[i] - base);   // 0 where the row is over
+    for (uint c = rest; c < n; c += row.step) store4(xr + c, exp(load4(xr + c) - base));
+    const float sum = threadgroup_sum(row_sum(row), shared, lane, sg, nsg);
     const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
 
-    for (uint i = 4 * tid; i < n; i += step) store4(xr + i, load4(xr + i) * scale);
+    #pragma unroll
+    for (uint i = 0; i < HELD; ++i) {
+        const uint c = row.first + i * row.step;
+        if (c < n) store4(xr + c, row.held[i] * scale);
+    }
+    for (uint c = rest; c < n; c += row.step) store4(xr + c, load4(xr + c) * scale);
 }
 
 // Four channels a thread, hs % 4 == 0; threads (B*nh, T, hs / 4).

@@ -1,4 +1,5 @@
-//! Lists the kernel sources: every `.metal` file and header at the top of this crate, and the dialect's headers.
+//! Lists the kernel sources: every `.metal` file and header at the top of this crate, the dialect's headers, and what
+//! stands in `hopper/`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -13,6 +14,8 @@ fn main() -> io::Result<()> {
         ("CUDA_DIALECT", "dialect/cuda", &["h"]),
         ("SHARED_DIALECT", "dialect", &["h"]),
         ("ADDRESS_SPACE_DIALECT", "dialect/address_spaces", &["h"]),
+        ("HOPPER_SOURCES", "hopper", &["cu"]),
+        ("HOPPER_HEADERS", "hopper", &["h"]),
     ] {
         let folder = root.join(folder);
         println!("cargo:rerun-if-changed={}", folder.display());

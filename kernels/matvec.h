@@ -12,8 +12,8 @@ using namespace metal;
 
 struct Plain {
     device const float* x;
-    float at(uint k) { return x[k]; }
-    Eight at8(uint k) { return load8(x + k); }
+    float at(int k) { return x[k]; }
+    Eight at8(int k) { return load8(x + k); }
     float finish(float sum, uint) { return sum; }
 };
 
@@ -24,12 +24,12 @@ struct RmsNormed {
     device const float* gamma;
     float eps;
     float squares;
-    float at(uint k) {
+    float at(int k) {
         const float v = x[k];
         squares = fma(v, v, squares);
         return v * gamma[k];
     }
-    Eight at8(uint k) {
+    Eight at8(int k) {
         Eight v = load8(x + k);
         const Eight g = load8(gamma + k);
         squares += dot8(v, v);
@@ -47,8 +47,8 @@ struct LayerNormed {
     device const float* beta;
     float mean;
     float rstd;
-    float at(uint k) { return fma((x[k] - mean) * rstd, gamma[k], beta[k]); }
-    Eight at8(uint k) {
+    float at(int k) { return fma((x[k] - mean) * rstd, gamma[k], beta[k]); }
+    Eight at8(int k) {
         Eight v = load8(x + k);
         const Eight g = load8(gamma + k);
         const Eight b = load8(beta + k);
@@ -92,20 +92,43 @@ struct Sums {
     float of[R];
 };
 
+// Pieces of eight that a lane reads of each row before it uses the first: that many loads are under way.
+template <int R>
+constexpr int pieces_ahead() { return R < 4 ? 4 : 2; }
+
+// The lane's pieces from k on that lie before n: all of them where ALL is set.
+template <bool ALL, typename E, int R, typename V>
+inline void add_pieces(thread Sums<R>& sums, thread const Rows<E, R>& rows, thread V& v, int k, int n) {
+    constexpr int AHEAD = pieces_ahead<R>();
+    Piece<E> w[AHEAD][R];
+    #pragma unroll
+    for (int i = 0; i < AHEAD; ++i)
+        #pragma unroll
+        for (int r = 0; r < R; ++r)
+            if (ALL || k + i * 32 * 8 < n) w[i][r] = piece8(rows.row[r] + k + i * 32 * 8);
+    loaded(w);
+    #pragma unroll
+    for (int i = 0; i < AHEAD; ++i) {
+        if (!ALL && k + i * 32 * 8 >= n) continue;
+        const Eight x = v.at8(k + i * 32 * 8);
+        #pragma unroll
+        for (int r = 0; r < R; ++r) sums.of[r] = add_dot8(sums.of[r], widen(w[i][r]), x);
+    }
+}
+
 // dot(rows.row[r], v) over n elements, for every r; the same in every lane. v is fresh: one call, one vector.
 template <typename E, int R, typename V>
 inline Sums<R> dot_rows(Rows<E, R> rows, V v, uint n, uint lane) {
+    constexpr int STEP = pieces_ahead<R>() * 32 * 8;
+    const int length = int(n);                              // signed: the compiler then folds offsets into the loads
+    const int eights = length % 8 == 0 ? length : 0;        // else the rows are not aligned
     Sums<R> sums;
     #pragma unroll
     for (int r = 0; r < R; ++r) sums.of[r] = 0.0f;
-    const uint eights = n % 8 == 0 ? n : 0;   // else the rows are not aligned
-    #pragma unroll(4)                         // several loads under way
-    for (uint k = lane * 8; k < eights; k += 32 * 8) {
-        const Eight x = v.at8(k);
-        #pragma unroll
-        for (int r = 0; r < R; ++r) sums.of[r] += dot8(load8(rows.row[r] + k), x);
-    }
-    for (uint k = eights + lane; k < n; k += 32) {
+    int k = int(lane) * 8;
+    for (; k + STEP - 32 * 8 < eights; k += STEP) add_pieces<true>(sums, rows, v, k, eights);
+    add_pieces<false>(sums, rows, v, k, eights);
+    for (k = eights + int(lane); k < length; k += 32) {
         const float x = v.at(k);
         #pragma unroll
         for (int r = 0; r < R; ++r) sums.of[r] = fma(float(rows.row[r][k]), x, sums.of[r]);

@@ -12,6 +12,7 @@
 //           no barrier on device memory.
 #include <metal_stdlib>
 #include "reduce.h"
+#include "row.h"
 #include "storage.h"
 using namespace metal;
 
@@ -125,35 +126,19 @@ kernel void add_layernorm_v4(
     constant int&       C        [[buffer(5)]],
     constant float&     eps      [[buffer(6)]],
     threadgroup float*  shared   [[threadgroup(0)]],
-    uint row  [[threadgroup_position_in_grid]],
-    uint tid  [[thread_position_in_threadgroup]],
-    uint gsz  [[threads_per_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint sg   [[simdgroup_index_in_threadgroup]],
-    uint nsg  [[simdgroups_per_threadgroup]])
+    uint index [[threadgroup_position_in_grid]],
+    uint tid   [[thread_position_in_threadgroup]],
+    uint gsz   [[threads_per_threadgroup]],
+    uint lane  [[thread_index_in_simdgroup]],
+    uint sg    [[simdgroup_index_in_threadgroup]],
+    uint nsg   [[simdgroups_per_threadgroup]])
 {
-    const uint n = uint(C), step = 4 * gsz;
-    const ulong first = ulong(row) * n;
-    device float* r = residual + first;
-
-    float4 sum = float4(0.0f);
-    for (uint c = 4 * tid; c < n; c += step) {
-        const float4 v = load4(r + c) + load4(x + first + c);
-        store4(r + c, v);
-        sum += v;
-    }
-    const float mu = threadgroup_sum(sum4(sum), shared, lane, sg, nsg) / float(n);
-
-    float4 squares = float4(0.0f);
-    for (uint c = 4 * tid; c < n; c += step) {
-        const float4 d = load4(r + c) - mu;
-        squares = fma(d, d, squares);
-    }
-    const float rs = rsqrt(threadgroup_sum(sum4(squares), shared, lane, sg, nsg) / float(n) + eps);
-
-    for (uint c = 4 * tid; c < n; c += step) {
-        store4(out + first + c, fma((load4(r + c) - mu) * rs, load4(gamma + c), load4(beta + c)));
-    }
+    const uint n = uint(C);
+    const ulong first = ulong(index) * n;
+    const Row row = row_of_sums(residual + first, x + first, n, tid, gsz);
+    const float mu = threadgroup_sum(row_sum(row), shared, lane, sg, nsg) / float(n);
+    const float rs = rsqrt(threadgroup_sum(row_squares(row, mu), shared, lane, sg, nsg) / float(n) + eps);
+    row_store(row, out + first, mu, rs, gamma, beta);
 }
 template [[host_name("residual_layernorm_v4")]]      kernel decltype(add_layernorm_v4<float>)  add_layernorm_v4<float>;
 template [[host_name("residual_layernorm_f16_v4")]]  kernel decltype(add_layernorm_v4<half>)   add_layernorm_v4<half>;
@@ -168,26 +153,18 @@ kernel void add_rmsnorm_v4(
     constant int&       C        [[buffer(4)]],
     constant float&     eps      [[buffer(5)]],
     threadgroup float*  shared   [[threadgroup(0)]],
-    uint row  [[threadgroup_position_in_grid]],
-    uint tid  [[thread_position_in_threadgroup]],
-    uint gsz  [[threads_per_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint sg   [[simdgroup_index_in_threadgroup]],
-    uint nsg  [[simdgroups_per_threadgroup]])
+    uint index [[threadgroup_position_in_grid]],
+    uint tid   [[thread_position_in_threadgroup]],
+    uint gsz   [[threads_per_threadgroup]],
+    uint lane  [[thread_index_in_simdgroup]],
+    uint sg    [[simdgroup_index_in_threadgroup]],
+    uint nsg   [[simdgroups_per_threadgroup]])
 {
-    const uint n = uint(C), step = 4 * gsz;
-    const ulong first = ulong(row) * n;
-    device float* r = residual + first;
-
-    float4 squares = float4(0.0f);
-    for (uint c = 4 * tid; c < n; c += step) {
-        const float4 v = load4(r + c) + load4(x + first + c);
-        store4(r + c, v);
-        squares = fma(v, v, squares);
-    }
-    const float rs = rsqrt(threadgroup_sum(sum4(squares), shared, lane, sg, nsg) / float(n) + eps);
-
-    for (uint c = 4 * tid; c < n; c += step) store4(out + first + c, load4(r + c) * rs * load4(gamma + c));
+    const uint n = uint(C);
+    const ulong first = ulong(index) * n;
+    const Row row = row_of_sums(residual + first, x + first, n, tid, gsz);
+    const float rs = rsqrt(threadgroup_sum(row_squares(row, 0.0f), shared, lane, sg, nsg) / float(n) + eps);
+    row_store(row, out + first, rs, gamma);
 }
 template [[host_name("residual_rmsnorm_v4")]]      kernel decltype(add_rmsnorm_v4<float>)  add_rmsnorm_v4<float>;
 template [[host_name("residual_rmsnorm_f16_v4")]]  kernel decltype(add_rmsnorm_v4<half>)   add_rmsnorm_v4<half>;

@@ -2,6 +2,7 @@
 // storage type T (float, half, bfloat) as it is written. A vector access wants its address aligned to its own size.
 #pragma once
 #include <metal_stdlib>
+#include "loads.h"
 using namespace metal;
 
 // Four consecutive elements.
@@ -34,6 +35,16 @@ inline Eight widen8(uint4 bits) {
     return v;
 }
 
+// A bfloat is the upper half of a float.
+template <>
+inline Eight widen8<bfloat>(uint4 bits) {
+    const uint4 even = bits << 16, odd = bits & 0xffff0000u;
+    Eight v;
+    v.lo = as_type<float4>(uint4(even.x, odd.x, even.y, odd.y));
+    v.hi = as_type<float4>(uint4(even.z, odd.z, even.w, odd.w));
+    return v;
+}
+
 template <typename T>
 inline Eight load8(device const T* p) { return widen8<T>(*(device const uint4*)p); }
 
@@ -45,6 +56,42 @@ inline Eight load8(device const float* p) {
     v.lo = *(device const float4*)p;
     v.hi = *(device const float4*)(p + 4);
     return v;
+}
+
+// Eight consecutive elements as they are stored, of an array that is read once.
+template <typename T>
+struct Piece {
+    uint4 bits[sizeof(T) / 2];
+};
+
+template <typename T>
+inline Piece<T> piece8(device const T* p) {
+    Piece<T> piece;
+    #pragma unroll
+    for (uint i = 0; i < sizeof(T) / 2; ++i) piece.bits[i] = load_once((device const uint4*)p + i);
+    return piece;
+}
+
+template <typename T>
+inline Eight widen(Piece<T> piece) { return widen8<T>(piece.bits[0]); }
+
+inline Eight widen(Piece<float> piece) {
+    Eight v;
+    v.lo = as_type<float4>(piece.bits[0]);
+    v.hi = as_type<float4>(piece.bits[1]);
+    return v;
+}
+
+// sum + dot8(a, b), in one chain of fused steps.
+inline float add_dot8(float sum, Eight a, Eight b) {
+    sum = fma(a.lo.x, b.lo.x, sum);
+    sum = fma(a.lo.y, b.lo.y, sum);
+    sum = fma(a.lo.z, b.lo.z, sum);
+    sum = fma(a.lo.w, b.lo.w, sum);
+    sum = fma(a.hi.x, b.hi.x, sum);
+    sum = fma(a.hi.y, b.hi.y, sum);
+    sum = fma(a.hi.z, b.hi.z, sum);
+    return fma(a.hi.w, b.hi.w, sum);
 }
 
 inline float dot8(Eight a, Eight b) { return dot(a.lo, b.lo) + dot(a.hi, b.hi); }

@@ -14,6 +14,7 @@ use std::time::Instant;
 use std::{env, fs, ptr};
 
 use libloading::{Library, Symbol};
+use thermite_kernels::hopper;
 use thermite_kernels::sources::sources;
 use thermite_kernels::wrap::{CudaProgram, NVRTC_OPTIONS, cuda_entry, cuda_program};
 
@@ -55,28 +56,38 @@ fn compile_all(path: &str, architecture: &str, folder: Option<&Path>) -> Result<
     let library = unsafe { Library::new(path) }.map_err(|e| format!("{path}: {e}"))?;
     let mut failed = 0;
     for source in sources() {
-        let start = Instant::now();
         let program = cuda_program(source).map_err(|e| e.to_string())?;
-        let result = compile(&library, source.file, &program, architecture).and_then(|module| {
-            look_at(&module.ptx, &program)?;
-            let Some(folder) = folder else { return Ok(()) };
-            let path = folder.join(source.file).with_extension("cubin");
-            fs::write(&path, module.cubin).map_err(|e| format!("{}: {e}", path.display()))
-        });
-        let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => println!(
-                "{}: {} kernels for {architecture}, {seconds:.1} s",
-                source.file,
-                program.kernels.len()
-            ),
-            Err(message) => {
-                failed += 1;
-                println!("{}: {message}", source.file);
-            }
-        }
+        failed += usize::from(!compile_one(&library, source.file, &program, architecture, folder));
+    }
+    for file in hopper::files() {
+        let program = hopper::program(file).ok_or_else(|| format!("{file} is not embedded"))?;
+        failed += usize::from(!compile_one(&library, file, &program, "sm_90a", folder));
     }
     Ok(failed)
+}
+
+/// Compiles a file, leaves its module in `folder`, and says how it went.
+fn compile_one(
+    library: &Library,
+    file: &str,
+    program: &CudaProgram,
+    architecture: &str,
+    folder: Option<&Path>,
+) -> bool {
+    let start = Instant::now();
+    let result = compile(library, file, program, architecture).and_then(|module| {
+        look_at(&module.ptx, program)?;
+        let Some(folder) = folder else { return Ok(()) };
+        let path =
+            folder.join(file).with_extension(if file.ends_with(".cu") { "hopper.cubin" } else { "cubin" });
+        fs::write(&path, module.cubin).map_err(|e| format!("{}: {e}", path.display()))
+    });
+    let seconds = start.elapsed().as_secs_f64();
+    match &result {
+        Ok(()) => println!("{file}: compiled for {architecture}, {seconds:.1} s"),
+        Err(message) => println!("{file}: {message}"),
+    }
+    result.is_ok()
 }
 
 /// Every kernel must be there, and none may have slipped into double precision.

@@ -18,7 +18,8 @@ A grid is given in threadgroups, or in threads with the dimension along which th
 device's most threads a threadgroup (1,024 at Apple and NVIDIA), `r32(n)` is `n` rounded up to a multiple of 32.
 Threadgroup memory is in bytes. In the names of dimensions, `N` counts rows or elements, `C` channels, `T` tokens, `hs`
 channels a head, `nh` or `heads` heads (of all sequences), `V` the vocabulary, `K` and `M` inputs and outputs of a
-product. `v` is the number of elements a thread: 4 in instances named `_v4`, 1 in the others.
+product. `v` is the number of elements a thread: 4 in instances named `_v4`, 1 in the others; `row_share` is how many
+elements of its row a thread holds: 16 in those instances, 1 in the others.
 ";
 
 /// All of KERNELS.md; `diagram` is the data flow of a forward pass.

@@ -4,7 +4,8 @@
 //! ([`sources`]), reads their signatures ([`syntax`], [`catalogue`]), says how each is launched and what may
 //! be bound to it ([`contract`]), writes the wrappers with which other compilers read the same bytes
 //! ([`wrap`]), runs them on the CPU ([`emulator`], feature `emulated`), and holds the cases that every
-//! device must pass ([`conformance`], feature `conformance`).
+//! device must pass ([`conformance`], feature `conformance`). A few kernels have a second form for one GPU
+//! ([`hopper`]).
 
 pub mod address_spaces;
 pub mod catalogue;
@@ -14,6 +15,7 @@ pub mod contract;
 pub mod document;
 #[cfg(feature = "emulated")]
 pub mod emulator;
+pub mod hopper;
 pub mod sources;
 pub mod syntax;
 pub mod wrap;

@@ -3,8 +3,9 @@
 use super::tables;
 
 /// What a kernel wants. Sizes are text over its dimensions, and over what an instance's name says: `v`, the elements that a
-/// thread of a `_v4` instance takes, or the rows of a simdgroup of a `_rows4` instance, 1 for the others; `built_hs`, the
-/// head size of an `_hs64` instance, `hs` for the others; `tile_keys` and `decode_keys`, how many keys its tiles hold.
+/// thread of a `_v4` instance takes, or the rows of a simdgroup of a `_rows4` instance, 1 for the others; `row_share`, the
+/// elements of a row that a thread of a `_v4` instance holds; `built_hs`, the head size of an `_hs64` instance, `hs` for the
+/// others; `tile_keys` and `decode_keys`, how many keys its tiles hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Contract {
     /// Base name: the reference's, without `_f16`, `_v4` and the like.

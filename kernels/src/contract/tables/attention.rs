@@ -26,7 +26,7 @@ pub(super) static ATTENTION: &[Contract] = &[
         kernel: "softmax_inplace",
         buffers: &[update("x", &["N", "T"])],
         conditions: &["T % v == 0"],
-        dispatch: Dispatch::Rows { grid: ["N", "1", "1"], length: "ceil(T / v)" },
+        dispatch: Dispatch::Rows { grid: ["N", "1", "1"], length: "ceil(T / row_share)" },
         threadgroup_memory: &[ONE_A_SIMDGROUP],
     },
     Contract {

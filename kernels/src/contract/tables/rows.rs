@@ -6,7 +6,7 @@ use super::ONE_A_SIMDGROUP;
 /// A row's channels lie in y.
 const CHANNELS: Dispatch = Dispatch::Threads { grid: ["N", "ceil(C / v)", "1"], along: 1 };
 const ELEMENTS: Dispatch = Dispatch::Threads { grid: ["ceil(N / v)", "1", "1"], along: 0 };
-const ONE_GROUP_A_ROW: Dispatch = Dispatch::Rows { grid: ["N", "1", "1"], length: "ceil(C / v)" };
+const ONE_GROUP_A_ROW: Dispatch = Dispatch::Rows { grid: ["N", "1", "1"], length: "ceil(C / row_share)" };
 const WHOLE_VECTORS: &[&str] = &["C % v == 0"];
 
 const fn table_lookup(kernel: &'static str, buffers: &'static [BufferRule]) -> Contract {
