@@ -1,6 +1,10 @@
 //! The embedded model on a device, a sequence to run through it, and what must come out.
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses its part
 
+pub(crate) mod gguf;
+pub(crate) mod oracle;
+pub(crate) mod tiny;
+
 use serde::Deserialize;
 use thermite_device::cpu::{Cpu, Isa};
 use thermite_device::{Batch, Device, Dtype, Outputs};
