@@ -1,6 +1,6 @@
 //! What can be wrong with a GGUF file.
 
-use super::reader::MAX_NESTING;
+use super::reader::{MAX_NAME, MAX_NESTING};
 use crate::dtype::DType;
 use crate::error::did_you_mean;
 
@@ -43,6 +43,14 @@ pub enum GgufFault {
         count: u64,
         /// How many could be there.
         room: u64,
+    },
+    /// A key or a tensor's name that is longer than the format allows.
+    #[error("{what} is announced with {len} bytes: {MAX_NAME} are allowed")]
+    NameTooLong {
+        /// Which.
+        what: String,
+        /// Its length.
+        len: u64,
     },
     /// Text that is not UTF-8.
     #[error("{what} is not UTF-8 text: the byte at {at} is invalid")]

@@ -104,7 +104,7 @@ fn header(reader: &mut Reader<'_>) -> Result<FileHeader, GgufFault> {
 
 fn pair(reader: &mut Reader<'_>, i: usize) -> Result<Entry, GgufFault> {
     reader.what = format!("the key of metadata pair {i}");
-    let text = reader.string()?;
+    let text = reader.name()?;
     let key = reader.position() - text.len()..reader.position();
     text.clone_into(&mut reader.what);
     let value_type = reader.value_type()?;
@@ -144,7 +144,7 @@ struct TensorInfo<'a> {
 
 fn tensor_info<'a>(reader: &mut Reader<'a>, i: usize) -> Result<TensorInfo<'a>, GgufFault> {
     reader.what = format!("the name of tensor {i}");
-    let name = reader.string()?;
+    let name = reader.name()?;
     reader.what = format!("the description of tensor {name}");
     let n_dims = reader.u32()?;
     if n_dims > MAX_DIMS {

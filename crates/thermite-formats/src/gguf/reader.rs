@@ -6,6 +6,9 @@ use super::value::{Array, Value, ValueType};
 /// How deep arrays may be nested.
 pub(super) const MAX_NESTING: usize = 4;
 
+/// Bytes of a key at most, by the format; of a tensor's name too, here.
+pub(super) const MAX_NAME: u64 = u16::MAX as u64;
+
 /// Reads from `bytes`, from the front.
 #[derive(Debug, Clone)]
 pub(super) struct Reader<'a> {
@@ -87,6 +90,15 @@ impl<'a> Reader<'a> {
             what: self.what.clone(),
             at: self.at - bytes.len() + error.valid_up_to(),
         })
+    }
+
+    /// A key, or the name of a tensor.
+    pub(super) fn name(&mut self) -> Result<&'a str> {
+        let len = self.clone().u64()?;
+        if len > MAX_NAME {
+            return Err(GgufFault::NameTooLong { what: self.what.clone(), len });
+        }
+        self.string()
     }
 
     pub(super) fn value_type(&mut self) -> Result<ValueType> {
