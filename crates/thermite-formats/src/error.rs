@@ -3,8 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::convert::ConvertFault;
 use crate::dtype::DType;
 use crate::gguf::GgufFault;
+use crate::quant::QuantError;
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -65,6 +67,32 @@ pub enum Error {
         path: PathBuf,
         /// What it is.
         fault: GgufFault,
+    },
+    /// A model that cannot be written as GGUF.
+    #[error("{}: {fault}", path.display())]
+    Convert {
+        /// The file that it comes from.
+        path: PathBuf,
+        /// What it is.
+        fault: ConvertFault,
+    },
+    /// A tensor whose numbers the type that was asked for cannot hold.
+    #[error("{}: tensor {name}: {fault}", path.display())]
+    Quantize {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Which number.
+        fault: QuantError,
+    },
+    /// A file cannot be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
     /// A GGUF file where a Hugging Face folder was needed.
     #[error("{}: a GGUF file, where a Hugging Face folder is needed", path.display())]

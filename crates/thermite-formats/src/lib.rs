@@ -8,6 +8,7 @@
 compile_error!("tensor data is little-endian and is viewed in place");
 
 mod bytes;
+pub mod convert;
 mod dtype;
 mod error;
 pub mod gguf;

@@ -9,6 +9,7 @@ mod metadata;
 mod parse;
 mod reader;
 mod value;
+mod write;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use fault::GgufFault;
 pub use metadata::Metadata;
 pub use value::{Array, FromValue, Value, ValueType};
+pub use write::{ALIGNMENT, Encode, HeaderWriter, TensorInfo};
 
 use crate::bytes::FileBytes;
 use crate::error::Result;
