@@ -1,4 +1,4 @@
-//! Model files: Hugging Face folders with safetensors, and GGUF. Parsing only.
+//! Model files: Hugging Face folders with safetensors, and GGUF; quantised blocks; GGUF written.
 //!
 //! [`ModelFiles`] opens a folder or file (or takes embedded parts); its [`Tensors`] hand out [`TensorView`]s
 //! that borrow from the memory-mapped files, its [`Source`] what stands beside the weights. Whatever is wrong with a file is found when it is

@@ -33,7 +33,8 @@ pub struct HuggingFace {
     pub generation_config_json: Option<Cow<'static, str>>,
     /// The text of `chat_template.jinja`, where there is one.
     pub chat_template: Option<Cow<'static, str>>,
-    pub(crate) tokenizer_json: Option<Cow<'static, [u8]>>,
+    /// The bytes of `tokenizer.json`, where there is one.
+    pub tokenizer_json: Option<Cow<'static, [u8]>>,
 }
 
 impl HuggingFace {

@@ -3,6 +3,7 @@
 mod help;
 mod kernels;
 mod model;
+mod quantize;
 mod sampling;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use thermite_engine::BUILTIN;
 pub(crate) use self::kernels::{CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
 use self::model::at_least_one;
 pub(crate) use self::model::{DeviceKind, ModelArgs, RunArgs};
+pub(crate) use self::quantize::QuantizeArgs;
 pub(crate) use self::sampling::SamplingArgs;
 
 // What it is called and what it is comes from Cargo.toml.
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Show a model's sizes, tensors and need of memory
     #[command(after_help = help::INSPECT)]
     Inspect(InspectArgs),
+    /// Write a model as a GGUF file, in numbers of fewer bits
+    #[command(after_help = help::QUANTIZE)]
+    Quantize(QuantizeArgs),
     /// Show a model's computation, kernel by kernel
     #[command(after_help = help::FLOW)]
     Flow(FlowArgs),
@@ -109,14 +114,14 @@ pub(crate) struct TokenizeArgs {
     /// Print one JSON object: ids, pieces
     #[arg(long)]
     pub(crate) json: bool,
-    /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
     #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Print one JSON object: model, config, parameters, totals, memory, tensors
@@ -128,7 +133,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FlowArgs {
-    /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
     #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Tokens of the prompt that is computed
@@ -140,7 +145,7 @@ pub(crate) struct FlowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// A Hugging Face folder, a .safetensors file, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", conflicts_with = "shape")]
     pub(crate) model: String,
     /// A well-known shape with random f16 weights, instead of a model

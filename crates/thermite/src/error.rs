@@ -72,6 +72,12 @@ fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
+impl From<thermite_formats::Error> for Error {
+    fn from(error: thermite_formats::Error) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
 impl From<thermite_device::Error> for Error {
     fn from(error: thermite_device::Error) -> Self {
         Self::Engine(error.into())

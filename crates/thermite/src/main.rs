@@ -32,6 +32,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Quantize(args) => commands::quantize::run(&args),
         Command::Flow(args) => commands::flow::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Kernels(args) => commands::kernels::run(&args),

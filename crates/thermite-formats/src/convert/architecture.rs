@@ -184,6 +184,17 @@ impl Architecture {
         self.name != "gpt2"
     }
 
+    /// The base of RoPE where the config does not say.
+    pub(super) fn rope_theta(&self) -> f32 {
+        if self.name == "gemma3" { 1e6 } else { 1e4 }
+    }
+
+    /// Whether sizes of heads and numbers of key heads follow from others where the config does not say; else there
+    /// are numbers that a config must not leave out.
+    pub(super) fn defaults_are_derived(&self) -> bool {
+        matches!(self.name, "gpt2" | "llama")
+    }
+
     /// Whether it is one of the Gemma family.
     pub(super) fn is_gemma(&self) -> bool {
         self.name.starts_with("gemma")

@@ -74,11 +74,13 @@ fn refuse(field: &str, found: impl Into<String>, need: impl Into<String>) -> Con
 
 impl Config {
     /// Channels of a head.
-    pub(super) fn head_dim(&self) -> Result<usize> {
+    pub(super) fn head_dim(&self, architecture: &Architecture) -> Result<usize> {
         let heads = need("num_attention_heads", self.num_attention_heads)?;
         let derived = need("hidden_size", self.hidden_size)?.checked_div(heads);
-        let derived = derived.ok_or_else(|| refuse("num_attention_heads", heads.to_string(), "at least 1"))?;
-        Ok(self.head_dim.unwrap_or(derived) as usize)
+        let derived =
+            derived.ok_or_else(|| refuse("num_attention_heads", heads.to_string(), "at least 1"))?;
+        let default = architecture.defaults_are_derived().then_some(derived);
+        Ok(need("head_dim", self.head_dim.or(default))? as usize)
     }
 
     /// Whether the head is the embedding.
@@ -97,14 +99,16 @@ impl Config {
         let key = |rest: &str| format!("{name}.{rest}");
         let n_embd = need("hidden_size", self.hidden_size)?;
         let n_head = need("num_attention_heads", self.num_attention_heads)?;
-        let head_dim = self.head_dim()? as u32;
+        let head_dim = self.head_dim(architecture)? as u32;
         header.set("general.architecture", name);
         header.set(key("block_count"), &need("num_hidden_layers", self.num_hidden_layers)?);
         header.set(key("context_length"), &need("max_position_embeddings", self.max_position_embeddings)?);
         header.set(key("embedding_length"), &n_embd);
         header.set(key("feed_forward_length"), &self.intermediate_size.unwrap_or(n_embd.saturating_mul(4)));
         header.set(key("attention.head_count"), &n_head);
-        header.set(key("attention.head_count_kv"), &self.num_key_value_heads.unwrap_or(n_head));
+        let same = architecture.defaults_are_derived().then_some(n_head);
+        let n_kv_head = need("num_key_value_heads", self.num_key_value_heads.or(same))?;
+        header.set(key("attention.head_count_kv"), &n_kv_head);
         header.set(key("vocab_size"), &need("vocab_size", self.vocab_size)?);
         match (self.rms_norm_eps, self.layer_norm_epsilon) {
             (Some(eps), _) => header.set(key("attention.layer_norm_rms_epsilon"), &eps),
@@ -117,7 +121,7 @@ impl Config {
             header.set(key("attention.value_length"), &head_dim);
             header.set(key("rope.dimension_count"), &head_dim);
             self.describe_window(architecture, header)?;
-            self.describe_scores(head_dim, architecture, header);
+            self.describe_scores(head_dim, architecture, header)?;
             return self.describe_rope(head_dim, architecture, header);
         }
         Ok(None)
@@ -138,6 +142,9 @@ impl Config {
 
     /// The window of layers that do not see everything before them, and which layers these are.
     fn describe_window(&self, architecture: &Architecture, header: &mut HeaderWriter) -> Result<()> {
+        if architecture.is_gemma() {
+            need("sliding_window", self.sliding_window)?;
+        }
         let Some(window) = self.sliding_window else {
             return Ok(());
         };
@@ -170,7 +177,20 @@ impl Config {
     }
 
     /// Soft caps, and a scale of attention that is not `1 / √head_dim`.
-    fn describe_scores(&self, head_dim: u32, architecture: &Architecture, header: &mut HeaderWriter) {
+    fn describe_scores(
+        &self,
+        head_dim: u32,
+        architecture: &Architecture,
+        header: &mut HeaderWriter,
+    ) -> Result<()> {
+        if architecture.is_gemma() {
+            need("query_pre_attn_scalar", self.query_pre_attn_scalar)?;
+        }
+        // readers of GGUF have caps of their own for it
+        if architecture.name == "gemma2" {
+            need("attn_logit_softcapping", self.attn_logit_softcapping)?;
+            need("final_logit_softcapping", self.final_logit_softcapping)?;
+        }
         let key = |rest: &str| format!("{}.{rest}", architecture.name);
         if let Some(cap) = self.attn_logit_softcapping {
             header.set(key("attn_logit_softcapping"), &cap);
@@ -181,6 +201,7 @@ impl Config {
         if let Some(scalar) = self.query_pre_attn_scalar.filter(|&scalar| scalar != head_dim as f32) {
             header.set(key("attention.scale"), &scalar.sqrt().recip());
         }
+        Ok(())
     }
 
     fn describe_rope(
@@ -197,7 +218,7 @@ impl Config {
             }
             None => (self.rope_scaling.clone().unwrap_or_default(), None),
         };
-        let base = rope.rope_theta.or(self.rope_theta).unwrap_or(10_000.0);
+        let base = rope.rope_theta.or(self.rope_theta).unwrap_or(architecture.rope_theta());
         header.set(key("rope.freq_base"), &base);
         if let Some(local) = local.or(self.rope_local_base_freq) {
             header.set(key("rope.freq_base_swa"), &local);

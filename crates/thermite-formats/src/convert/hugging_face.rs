@@ -24,7 +24,8 @@ pub(super) fn add<'a>(plan: &mut Plan<'a>, folder: &HuggingFace, tensors: &'a Te
         plan.header.set("general.name", &*name.to_string_lossy());
     }
     let factors = config.describe(architecture, &mut plan.header).map_err(fault_in(CONFIG))?;
-    let (head_dim, tied) = (config.head_dim().map_err(fault_in(CONFIG))?, config.is_tied(architecture));
+    let (head_dim, tied) =
+        (config.head_dim(architecture).map_err(fault_in(CONFIG))?, config.is_tied(architecture));
     tokenizer::describe(
         folder,
         config.vocab_size.unwrap_or_default(),

@@ -36,6 +36,8 @@ pub struct Plan<'a> {
     header: HeaderWriter,
     /// In the order of the header's tensors.
     rows: Vec<Rows<'a>>,
+    /// What was wanted and what it became, of tensors whose rows are not whole blocks.
+    fallbacks: Vec<[DType; 2]>,
     types: Types,
 }
 
@@ -46,8 +48,13 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// An architecture, a config field, a tensor or a tokenizer that GGUF has no place for.
     pub fn new(files: &'a ModelFiles, types: Types) -> Result<Self> {
-        let mut plan =
-            Self { origin: files.origin.clone(), header: HeaderWriter::default(), rows: Vec::new(), types };
+        let mut plan = Self {
+            origin: files.origin.clone(),
+            header: HeaderWriter::default(),
+            rows: Vec::new(),
+            fallbacks: Vec::new(),
+            types,
+        };
         match &files.source {
             Source::Gguf(metadata) => plan.add_gguf(metadata, &files.tensors)?,
             Source::HuggingFace(folder) => hugging_face::add(&mut plan, folder, &files.tensors)?,
@@ -77,7 +84,14 @@ impl<'a> Plan<'a> {
         let dtype = match &rows {
             // what is no number of a network stays what it is
             Rows::Of(tensor, _) if is_integer(tensor.dtype) => tensor.dtype,
-            _ => self.types.choose(&name, &shape, tied),
+            _ => {
+                let wanted = self.types.choose(&name, &shape, tied);
+                let fitting = types::fitting(wanted, shape.last().copied().unwrap_or(1));
+                if fitting != wanted {
+                    self.fallbacks.push([wanted, fitting]);
+                }
+                fitting
+            }
         };
         self.header.tensor(TensorInfo { name, dtype, shape });
         self.rows.push(rows);
@@ -94,14 +108,10 @@ impl<'a> Plan<'a> {
         &self.origin
     }
 
-    /// Matrices of layers whose rows are not whole blocks of the type that was asked for, with the type that they
-    /// get instead.
-    pub fn fallbacks(&self) -> impl Iterator<Item = &TensorInfo> {
-        let wanted = self.types.matrices;
-        self.tensors().iter().filter(move |tensor| {
-            let cols = tensor.shape.last().copied().unwrap_or(1);
-            tensor.dtype != wanted && tensor.dtype != DType::F32 && !cols.is_multiple_of(wanted.block_len())
-        })
+    /// Of each tensor whose rows are not whole blocks of the type that it should have: that type, and the one that
+    /// it gets.
+    pub fn fallbacks(&self) -> &[[DType; 2]] {
+        &self.fallbacks
     }
 }
 

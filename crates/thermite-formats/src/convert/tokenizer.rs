@@ -166,9 +166,8 @@ pub(super) fn describe(
     }
     let kind = pre_tokenizer::kind(&json.pre_tokenizer, &json.normalizer, json.model.byte_fallback);
     let kind = kind.map_err(|what| fault(ConvertFault::Tokenizer { what }))?;
-    let vocabulary = Vocabulary::new(&json, n_vocab).ok_or_else(|| {
-        fault(ConvertFault::Tokenizer { what: "a vocabulary of ids that are no numbers".to_owned() })
-    })?;
+    let vocabulary = Vocabulary::new(&json, n_vocab);
+    let vocabulary = vocabulary.map_err(|what| fault(ConvertFault::Tokenizer { what: what.to_owned() }))?;
     vocabulary.describe(&json, &kind, header);
 
     let id_of = |token: &Option<Named>| vocabulary.ids.get(token.as_ref()?.text()).copied();
@@ -222,19 +221,20 @@ struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// The tokens of model and additions, filled up to `n_vocab`; `None` if an id is no number.
-    fn new(json: &TokenizerJson, n_vocab: u32) -> Option<Self> {
+    /// The tokens of model and additions, filled up to `n_vocab`; else what is wrong with them.
+    fn new(json: &TokenizerJson, n_vocab: u32) -> Result<Self, &'static str> {
         /// More than any vocabulary has: what passes it is a mistake in the file.
-        const MOST: usize = 1 << 24;
+        const MOST: usize = 1 << 22;
         let mut ids = HashMap::new();
-        for (token, id) in json.model.vocab.as_object()? {
-            ids.insert(token.clone(), u32::try_from(id.as_u64()?).ok()?);
+        for (token, id) in json.model.vocab.as_object().ok_or("a vocabulary that is no table of tokens")? {
+            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+            ids.insert(token.clone(), id.ok_or("a token whose id is no number of 32 bits")?);
         }
         ids.extend(json.added_tokens.iter().map(|token| (token.content.clone(), token.id)));
         let beyond = ids.values().map(|&id| id as usize + 1).max().unwrap_or(0);
         let len = beyond.max(n_vocab as usize);
         if len > MOST {
-            return None;
+            return Err("a vocabulary of more than 4,194,304 tokens");
         }
         let mut tokens: Vec<String> = (0..len).map(|id| format!("[PAD{id}]")).collect();
         let mut types = vec![TokenType::Unused; len];
@@ -252,7 +252,7 @@ impl Vocabulary {
         if let Some(id) = json.model.unk_token.as_ref().and_then(|token| ids.get(token)) {
             types[*id as usize] = TokenType::Unknown;
         }
-        Some(Self { tokens, types, ids })
+        Ok(Self { tokens, types, ids })
     }
 
     fn describe(&self, json: &TokenizerJson, kind: &Kind, header: &mut HeaderWriter) {

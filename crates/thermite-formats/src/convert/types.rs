@@ -7,9 +7,9 @@ use crate::dtype::DType;
 pub struct Types {
     /// Of matrices in layers.
     pub matrices: DType,
-    /// Of the token embedding; where it is the output head too, what the head would be unless given.
+    /// Of the token embedding; unless given, that of the head where it is the head too, else that of matrices.
     pub embedding: Option<DType>,
-    /// Of the output head unless it is the embedding; 6 bits at least unless given.
+    /// Of the output head; 6 bits at least unless given.
     pub head: Option<DType>,
 }
 
@@ -22,15 +22,14 @@ impl Types {
     /// The type of the GGUF tensor `name`. Vectors (norms, biases) and tables of positions stay F32: they are small,
     /// and everything depends on them. The head decides between the tokens: 6 bits at least.
     pub(super) fn choose(&self, name: &str, shape: &[usize], tied: bool) -> DType {
-        let head = finer(self.matrices);
-        let wanted = match name {
-            _ if shape.len() < 2 => return DType::F32,
-            "position_embd.weight" => return DType::F32,
-            "output.weight" => self.head.unwrap_or(head),
+        let head = self.head.unwrap_or(finer(self.matrices));
+        match name {
+            _ if shape.len() < 2 => DType::F32,
+            "position_embd.weight" => DType::F32,
+            "output.weight" => head,
             "token_embd.weight" => self.embedding.unwrap_or(if tied { head } else { self.matrices }),
             _ => self.matrices,
-        };
-        fitting(wanted, shape.last().copied().unwrap_or(1))
+        }
     }
 }
 
@@ -43,7 +42,7 @@ const fn finer(matrices: DType) -> DType {
 }
 
 /// `wanted`, or the nearest type of smaller blocks where a row of `cols` elements is not whole blocks of it.
-fn fitting(wanted: DType, cols: usize) -> DType {
+pub(super) fn fitting(wanted: DType, cols: usize) -> DType {
     if cols.is_multiple_of(wanted.block_len()) {
         return wanted;
     }

@@ -25,7 +25,7 @@ impl Plan<'_> {
         if same_file(path, &self.origin) {
             return Err(Error::Convert { path: path.to_path_buf(), fault: ConvertFault::Itself });
         }
-        let header = self.header.to_bytes(path)?;
+        let header = self.header(path)?;
         let mut file = PartialFile::create(path)?;
         file.append(&header)?;
         for (tensor, rows) in self.tensors().iter().zip(&self.rows) {
@@ -38,6 +38,14 @@ impl Plan<'_> {
             file.append(&[0; ALIGNMENT][..written.next_multiple_of(ALIGNMENT) - written])?;
         }
         file.finish(path)
+    }
+
+    /// The bytes of the file up to the data of its first tensor; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// Two tensors of one name.
+    pub fn header(&self, path: &Path) -> Result<Vec<u8>> {
+        self.header.to_bytes(path)
     }
 
     /// Bytes of all tensors: what `progress` adds up to.

@@ -35,10 +35,12 @@ pub enum GgufFault {
         left: usize,
     },
     /// More of something than the rest of the file could hold.
-    #[error("{count} {what} are announced: the rest of the file has room for {room} at most")]
+    #[error("{of}: {count} {what} are announced, the rest of the file has room for {room} at most")]
     Count {
         /// Of what.
         what: String,
+        /// Where they are announced.
+        of: String,
         /// How many.
         count: u64,
         /// How many could be there.

@@ -96,7 +96,7 @@ fn header(reader: &mut Reader<'_>) -> Result<FileHeader, GgufFault> {
         _ if matches!(version.swap_bytes(), 1..=3) => return Err(GgufFault::BigEndian),
         _ => return Err(GgufFault::Version { version }),
     }
-    reader.what.clear();
+    "the number of tensors and pairs".clone_into(&mut reader.what);
     let tensors = reader.count("tensors", SMALLEST_TENSOR)?;
     let pairs = reader.count("metadata pairs", SMALLEST_PAIR)?;
     Ok(FileHeader { version, tensors, pairs })

@@ -72,9 +72,7 @@ impl<'a> Reader<'a> {
         let count = self.u64()?;
         let room = (self.left() / least) as u64;
         if count > room {
-            let what =
-                if self.what.is_empty() { things.to_owned() } else { format!("{things} of {}", self.what) };
-            return Err(GgufFault::Count { what, count, room });
+            return Err(GgufFault::Count { what: things.to_owned(), of: self.what.clone(), count, room });
         }
         Ok(count as usize)
     }

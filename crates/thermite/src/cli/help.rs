@@ -60,6 +60,17 @@ Examples:
   thermite inspect ~/models/gpt2 --context 256 --kv-type f16
   thermite inspect ~/models/gpt2 --json";
 
+pub(super) const QUANTIZE: &str = "\
+A type is one of q4_0, q4_1, q5_0, q5_1 and q8_0 (a scale for 32 weights), q2_k
+to q6_k (scales of scales, for 256), f16, bf16 and f32; the digit is the number
+of bits. Norms, biases and tables of positions stay f32. Rows that are not whole
+blocks of a type get the nearest one of smaller blocks.
+
+Examples:
+  thermite quantize ~/models/llama llama.q4_k.gguf --type q4_k
+  thermite quantize model.gguf small.gguf --type q4_0 --embedding-type q8_0
+  thermite quantize stories-3m stories.gguf --type f16";
+
 pub(super) const FLOW: &str = "\
 Each line is one kernel (a program that runs on the device), with what it reads
 and what it writes; shapes in brackets, f32 where no type is named.

@@ -7,21 +7,26 @@ use serde::Serialize;
 use thermite_device::Dtype;
 use thermite_device::trace::Trace;
 use thermite_engine::{MemoryPlan, is_weight, open_model};
-use thermite_formats::ModelFiles;
+use thermite_formats::gguf::Value;
+use thermite_formats::{ModelFiles, Source};
 use thermite_model::{Config, Model, Options};
 
 use crate::cli::InspectArgs;
 use crate::error::Error;
-use crate::output::{print, print_json, printable};
+use crate::output::{note, print, print_json, printable};
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report<'a> {
     model: String,
-    config: Sizes,
+    /// Of a model that can be run.
+    config: Option<Sizes>,
+    /// Of a GGUF file: its pairs, long ones in a few words.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<&'a str, serde_json::Value>,
     parameters: usize,
     totals: BTreeMap<&'static str, Total>,
-    memory: Memory,
+    memory: Option<Memory>,
     tensors: Vec<Tensor<'a>>,
 }
 
@@ -67,13 +72,25 @@ struct Tensor<'a> {
 pub(crate) fn run(args: &InspectArgs) -> Result<(), Error> {
     let files = open_model(&args.model)?;
     // the trace computes nothing and copies nothing: it checks every tensor against the config
-    let model = Model::load(&files, Trace::new(), Options::default())?;
-    let report = report(&files, model.config(), args)?;
+    let model = match (Model::load(&files, Trace::new(), Options::default()), &files.source) {
+        (Ok(model), _) => Some(model),
+        // what a GGUF file holds can be shown all the same
+        (Err(error), Source::Gguf(_)) => {
+            note(&format!("cannot be run: {}", printable(&error.to_string())));
+            None
+        }
+        (Err(error), _) => return Err(error.into()),
+    };
+    let report = report(&files, model.as_ref().map(Model::config), args)?;
     if args.json { print_json(&report) } else { print(&text(&report, args)) }
 }
 
-fn report<'a>(files: &'a ModelFiles, config: &Config, args: &InspectArgs) -> Result<Report<'a>, Error> {
-    let plan = MemoryPlan::new(files, config, &args.run.options())?;
+fn report<'a>(
+    files: &'a ModelFiles,
+    config: Option<&Config>,
+    args: &InspectArgs,
+) -> Result<Report<'a>, Error> {
+    let plan = config.map(|config| MemoryPlan::new(files, config, &args.run.options())).transpose()?;
     let mut totals = BTreeMap::<_, Total>::new();
     let mut parameters = 0;
     let tensors = files.tensors.iter().map(|tensor| {
@@ -81,13 +98,13 @@ fn report<'a>(files: &'a ModelFiles, config: &Config, args: &InspectArgs) -> Res
         total.tensors += 1;
         total.elements += tensor.len();
         total.bytes += tensor.data.len();
-        let used = is_weight(&tensor, config);
+        let used = config.is_none_or(|config| is_weight(&tensor, config));
         parameters += if used { tensor.len() } else { 0 };
         let (name, dtype, shape) = (tensor.name, tensor.dtype.name(), tensor.shape);
         Tensor { name, dtype, shape, bytes: tensor.data.len(), used }
     });
     let tensors = tensors.collect();
-    let config = Sizes {
+    let config = config.map(|config| Sizes {
         architecture: config.architecture.to_string(),
         n_layer: config.n_layer,
         n_embd: config.n_embd,
@@ -98,15 +115,54 @@ fn report<'a>(files: &'a ModelFiles, config: &Config, args: &InspectArgs) -> Res
         n_vocab: config.n_vocab,
         n_ctx: config.n_ctx,
         tied: config.tied,
+    });
+    let metadata = match &files.source {
+        Source::Gguf(metadata) => metadata.iter().map(|(key, value)| (key, shown(value))).collect(),
+        Source::HuggingFace(_) => BTreeMap::new(),
     };
-    let memory = Memory { plan, total: plan.total() };
-    Ok(Report { model: files.origin.display().to_string(), config, parameters, totals, memory, tensors })
+    let memory = plan.map(|plan| Memory { plan, total: plan.total() });
+    let model = files.origin.display().to_string();
+    Ok(Report { model, config, metadata, parameters, totals, memory, tensors })
+}
+
+/// A value of GGUF's metadata: itself, or what an array holds.
+fn shown(value: Value<'_>) -> serde_json::Value {
+    match value {
+        Value::Bool(x) => x.into(),
+        // its own digits, not those of the f64 beside it
+        Value::F32(x) => x.to_string().parse::<f64>().ok().into(),
+        Value::F64(x) => x.into(),
+        Value::String(text) => text.into(),
+        Value::Array(array) => format!("{} of {}", grouped(array.len), array.element).into(),
+        Value::U64(x) => x.into(),
+        whole => whole.integer().and_then(|x| i64::try_from(x).ok()).into(),
+    }
 }
 
 fn text(report: &Report<'_>, args: &InspectArgs) -> String {
-    let Report { model, config: c, parameters, totals, memory, tensors } = report;
+    let Report { model, config, metadata, parameters, totals, memory, tensors } = report;
+    let architecture = match (config, metadata.get("general.architecture")) {
+        (Some(config), _) => &config.architecture,
+        (None, Some(serde_json::Value::String(name))) => name,
+        (None, _) => "an unknown architecture",
+    };
     let mut out =
-        format!("{}: {}, {} parameters\n\nConfig\n", printable(model), c.architecture, grouped(*parameters));
+        format!("{}: {}, {} parameters\n", printable(model), printable(architecture), grouped(*parameters));
+    if let Some(config) = config {
+        out.push_str(&config_text(config));
+    }
+    if !metadata.is_empty() {
+        out.push_str(&metadata_text(metadata));
+    }
+    out.push_str(&tensors_text(tensors, totals));
+    if let Some(memory) = memory {
+        out.push_str(&memory_text(memory, args));
+    }
+    out
+}
+
+fn config_text(c: &Sizes) -> String {
+    let mut out = "\nConfig\n".to_owned();
     let head = if c.tied { "the embedding (tied)" } else { "a matrix of its own" };
     for (name, value) in [
         ("layers", grouped(c.n_layer)),
@@ -119,7 +175,25 @@ fn text(report: &Report<'_>, args: &InspectArgs) -> String {
     ] {
         let _ = writeln!(out, "  {name:<13} {value}");
     }
+    out
+}
 
+/// Keys and values in a line each, long texts cut.
+fn metadata_text(metadata: &BTreeMap<&str, serde_json::Value>) -> String {
+    /// Characters of a value that are shown.
+    const SHOWN: usize = 60;
+    let width = metadata.keys().map(|key| key.chars().count()).max().unwrap_or(0);
+    metadata.iter().fold("\nMetadata\n".to_owned(), |mut out, (key, value)| {
+        let text = printable(value.as_str().unwrap_or(&value.to_string()));
+        let short: String = text.chars().take(SHOWN).collect();
+        let dots = if short.len() < text.len() { "…" } else { "" };
+        let _ = writeln!(out, "  {:<width$}  {short}{dots}", printable(key));
+        out
+    })
+}
+
+fn tensors_text(tensors: &[Tensor<'_>], totals: &BTreeMap<&'static str, Total>) -> String {
+    let mut out = String::new();
     let rows = tensors.iter().map(|t| {
         let note = if t.used { "" } else { "  not used" };
         [printable(t.name), t.dtype.to_owned(), format!("{:?}", t.shape), grouped(t.bytes), note.to_owned()]
@@ -142,7 +216,11 @@ fn text(report: &Report<'_>, args: &InspectArgs) -> String {
         &std::iter::once(title).chain(rows).collect::<Vec<_>>(),
         [false, true, true, true],
     ));
+    out
+}
 
+fn memory_text(memory: &Memory, args: &InspectArgs) -> String {
+    let mut out = String::new();
     let (plan, size) = (memory.plan, &args.run);
     let (kv, rows) = (Dtype::from(size.kv_type), size.options().rows());
     let _ = writeln!(out, "\nMemory for a context of {} tokens", plan.context);

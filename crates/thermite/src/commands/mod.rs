@@ -8,4 +8,5 @@ pub(crate) mod flow;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod kernels;
+pub(crate) mod quantize;
 pub(crate) mod tokenize;
