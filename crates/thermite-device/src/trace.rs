@@ -92,7 +92,9 @@ impl Trace {
 
     fn record(&self, kernel: &'static str, reads: Vec<Operand>, writes: Vec<Operand>) -> Result<()> {
         let mut log = self.log();
-        let part = log.part.unwrap_or("embedding");
+        // a kernel outside the boxes is the embedding's, or what follows a box
+        let before = log.records.last().map_or("embedding", |record| record.part);
+        let part = log.part.unwrap_or(before);
         log.records.push(Record { part, kernel, reads, writes });
         Ok(())
     }

@@ -143,6 +143,11 @@ impl ModelFiles {
     /// # Errors
     /// Whatever is wrong with its safetensors file: see [`Error`].
     pub fn in_memory(name: &str, config_json: String, safetensors: Vec<u8>) -> Result<Self> {
+        Ok(Self::with_config(name, config_json, Tensors::in_memory(name, safetensors)?))
+    }
+
+    /// The same, of tensors.
+    pub fn with_config(name: &str, config_json: String, tensors: Tensors) -> Self {
         let source = Source::HuggingFace(HuggingFace {
             folder: PathBuf::from(name),
             config_json: Cow::Owned(config_json),
@@ -151,7 +156,7 @@ impl ModelFiles {
             chat_template: None,
             tokenizer_json: None,
         });
-        Ok(Self { origin: PathBuf::from(name), source, tensors: Tensors::in_memory(name, safetensors)? })
+        Self { origin: PathBuf::from(name), source, tensors }
     }
 
     /// The text files of a Hugging Face folder.

@@ -94,7 +94,7 @@ impl Tensors {
         Ok(tensors)
     }
 
-    fn empty(origin: &Path) -> Self {
+    pub(crate) fn empty(origin: &Path) -> Self {
         Self { origin: origin.to_path_buf(), files: Vec::new(), by_name: BTreeMap::new() }
     }
 
@@ -110,7 +110,12 @@ impl Tensors {
         self.add(path, Arc::new(bytes), header.tensors)
     }
 
-    fn add(&mut self, path: PathBuf, bytes: Arc<FileBytes>, entries: Vec<TensorEntry>) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        path: PathBuf,
+        bytes: Arc<FileBytes>,
+        entries: Vec<TensorEntry>,
+    ) -> Result<()> {
         let file = self.files.len();
         for entry in entries {
             match self.by_name.entry(entry.name.clone()) {

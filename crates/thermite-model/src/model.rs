@@ -133,6 +133,11 @@ impl<D: Device> Model<D> {
         self.options
     }
 
+    /// Tokens of the longest context.
+    pub fn context(&self) -> usize {
+        self.options.context_of(&self.config)
+    }
+
     /// Runs `batch`; its keys and values go into `cache`, the logits of its output rows into
     /// [`Model::logits`].
     ///
@@ -171,7 +176,7 @@ impl<D: Device> Model<D> {
         if have > max_rows || outputs > max_outputs {
             return Err(Error::Batch { have, outputs, max_rows, max_outputs });
         }
-        let (n_vocab, n_ctx) = (self.config.n_vocab, self.options.context_of(&self.config));
+        let (n_vocab, n_ctx) = (self.config.n_vocab, self.context());
         for (row, (&id, &position)) in batch.tokens.iter().zip(&batch.positions).enumerate() {
             if id as usize >= n_vocab {
                 return Err(Error::Token { id, row, n_vocab });

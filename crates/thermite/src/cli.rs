@@ -5,17 +5,21 @@ mod kernels;
 mod model;
 mod quantize;
 mod sampling;
+mod shape;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thermite_engine::BUILTIN;
+use thermite_formats::DType;
+use thermite_model::random::Shape;
 
 pub(crate) use self::kernels::{CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
 use self::model::at_least_one;
 pub(crate) use self::model::{DeviceKind, ModelArgs, RunArgs};
 pub(crate) use self::quantize::QuantizeArgs;
 pub(crate) use self::sampling::SamplingArgs;
+use self::shape::{shape, weight_type};
 
 // What it is called and what it is comes from Cargo.toml.
 #[derive(Debug, Parser)]
@@ -148,9 +152,12 @@ pub(crate) struct BenchArgs {
     /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", conflicts_with = "shape")]
     pub(crate) model: String,
-    /// A well-known shape with random f16 weights, instead of a model
-    #[arg(long, value_enum)]
-    pub(crate) shape: Option<ShapeArg>,
+    /// A well-known shape with random weights, instead of a model
+    #[arg(long, value_name = "NAME", value_parser = shape())]
+    pub(crate) shape: Option<Shape>,
+    /// Type of such a shape's matrices
+    #[arg(long, value_name = "TYPE", default_value = "F16", value_parser = weight_type(), ignore_case = true)]
+    pub(crate) weights: DType,
     /// Tokens of the prompts
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [128usize, 480])]
     pub(crate) prompt: Vec<usize>,
@@ -176,12 +183,12 @@ pub(crate) struct BenchArgs {
     pub(crate) run: RunArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ShapeArg {
-    #[value(name = "gpt2-124m")]
-    Gpt2Small,
-    #[value(name = "gpt2-355m")]
-    Gpt2Medium,
+impl BenchArgs {
+    /// Tokens of the longest context that is measured.
+    pub(crate) fn longest(&self) -> usize {
+        let decoded = self.depth.iter().map(|depth| depth + self.tokens);
+        self.prompt.iter().copied().chain(decoded).max().unwrap_or(1)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -45,6 +45,14 @@ impl Config {
         AttentionShape::new(self.n_head, self.n_kv_head, self.head_dim, kind)
     }
 
+    /// Whether a token needs but a row of the tensor: that of positions, and the embedding if it is not the head too.
+    #[must_use]
+    pub fn is_looked_up(&self, tensor: &str) -> bool {
+        let ends = |names: &[&str]| names.iter().any(|name| tensor.ends_with(name));
+        ends(&["wpe.weight", "position_embd.weight"])
+            || !self.tied && ends(&["wte.weight", "embed_tokens.weight", "token_embd.weight"])
+    }
+
     /// One layer's cache of `n_blocks` blocks.
     #[must_use]
     pub const fn kv_shape(&self, n_blocks: usize, block_size: usize, dtype: Dtype) -> KvShape {

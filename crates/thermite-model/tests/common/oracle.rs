@@ -21,7 +21,7 @@ pub(crate) struct Oracle<'a> {
     pub(crate) post_norms: bool,
     pub(crate) layers: Vec<LayerOf>,
     /// The weight of a name, row by row; none if there is no such weight.
-    pub(crate) weight: Box<dyn Fn(&str) -> Option<Vec<f32>> + 'a>,
+    pub(crate) weight: Weight<'a>,
 }
 
 /// What one layer has of its own.
@@ -40,6 +40,7 @@ pub(crate) enum Gate {
 }
 
 type Row = Vec<f64>;
+type Weight<'a> = Box<dyn Fn(&str) -> Option<Vec<f32>> + 'a>;
 
 impl Oracle<'_> {
     /// The logits after each token.

@@ -81,7 +81,8 @@ impl Tiny {
             "num_attention_heads": shape.n_head, "num_key_value_heads": shape.n_kv_head,
             "rms_norm_eps": shape.eps, "torch_dtype": "float32", "bos_token_id": 1, "eos_token_id": [2, 3],
         });
-        full.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let Value::Object(own) = config else { panic!("{name}: no object") };
+        full.as_object_mut().unwrap().extend(own);
         let number = |n: usize| Pair::U32(n as u32);
         let sizes = [
             ("block_count", number(layers.len())),

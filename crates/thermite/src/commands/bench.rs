@@ -7,10 +7,9 @@ use serde::Serialize;
 use thermite_device::{Batch, Device, Outputs};
 use thermite_engine::{BLOCK_SIZE, open_model};
 use thermite_formats::ModelFiles;
-use thermite_model::random::{GPT2_124M, GPT2_355M, gpt2};
 use thermite_model::{KvCache, Model, Options};
 
-use crate::cli::{BenchArgs, FormatArg, ShapeArg};
+use crate::cli::{BenchArgs, FormatArg};
 use crate::error::Error;
 use crate::open::on_device;
 use crate::output::{print, print_json};
@@ -63,8 +62,7 @@ impl Row {
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
     let files = match args.shape {
         None => open_model(&args.model)?,
-        Some(ShapeArg::Gpt2Small) => gpt2(GPT2_124M)?,
-        Some(ShapeArg::Gpt2Medium) => gpt2(GPT2_355M)?,
+        Some(shape) => shape.model(args.weights)?,
     };
     let report = on_device!(&args.run, |device| measure(args, &files, device))?;
     if let Some(path) = &args.svg {
@@ -138,11 +136,12 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
         attention: args.run.attention.into(),
         max_rows: args.run.chunk.max(most),
         max_outputs: most,
+        context: Some(args.run.context.unwrap_or(args.longest())),
         ..Options::default()
     };
     let model = Model::load(files, device, options)?;
     let config = model.config().clone();
-    let context = args.run.context.unwrap_or(config.n_ctx).min(config.n_ctx);
+    let context = model.context();
     let blocks = context.div_ceil(BLOCK_SIZE);
     let kv = args.run.kv_type.into();
     let cache = KvCache::new(model.device(), &config, most * blocks, BLOCK_SIZE, kv)?;
@@ -165,9 +164,8 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
             return Err(Error::Usage(message));
         }
     }
-    // the position table is only looked up in
-    let read = |name: &str| !name.ends_with("wpe.weight");
-    let weight_bytes: usize = files.tensors.iter().filter(|t| read(t.name)).map(|t| t.data.len()).sum();
+    let read = files.tensors.iter().filter(|tensor| !config.is_looked_up(tensor.name));
+    let weight_bytes: usize = read.map(|tensor| tensor.data.len()).sum();
     let memory = bench.model.device().upload_f32(&vec![1.0; weight_bytes.min(MOST_READ) / 4])?;
     let mut bandwidth = Vec::new();
     // one run warms up; then all rows in turn, so that a slow moment is shared

@@ -43,27 +43,47 @@ fn diagram(config: &Config, records: &[Record], tokens: usize) -> String {
          tokens [{tokens}]\n  │\n"
     );
     let parts: Vec<&[Record]> = records.chunk_by(|a, b| a.part == b.part).collect();
-    let mut rest = &parts[..];
-    while let Some(part) = rest.first() {
-        let layers = repeats(rest);
-        if layers > 1 {
-            let _ = writeln!(out, "  │  {layers} layers, each:");
-            frame(&mut out, part);
-            frame(&mut out, rest[1]);
-            rest = &rest[2 * layers..];
-        } else {
-            frame(&mut out, part);
-            rest = &rest[1..];
-        }
+    let is_layer = |part: &&&[Record]| part.first().is_some_and(|record| LAYER.contains(&record.part));
+    let first = parts.iter().take_while(|part| !is_layer(part)).count();
+    let (before, rest) = parts.split_at(first);
+    let (layers, after) = rest.split_at(rest.iter().take_while(is_layer).count());
+    before.iter().for_each(|part| frame(&mut out, part));
+    let kinds = kinds(layers);
+    for (layer, numbers) in &kinds {
+        let _ = match kinds.len() {
+            1 => writeln!(out, "  │  {n_layer} layers, each:"),
+            _ => writeln!(out, "  │  layers {}, each:", ranges(numbers)),
+        };
+        layer.iter().for_each(|part| frame(&mut out, part));
     }
+    after.iter().for_each(|part| frame(&mut out, part));
     let _ = writeln!(out, "  ▼\nlogits [1, {n_vocab}]");
     out
 }
 
-/// How often the first two boxes of `parts` are repeated.
-fn repeats(parts: &[&[Record]]) -> usize {
-    let [first, second, ..] = parts else { return 1 };
-    parts.chunks_exact(2).take_while(|pair| pair[0] == *first && pair[1] == *second).count()
+/// The boxes of a layer.
+const LAYER: [&str; 2] = ["attention_block", "mlp_block"];
+
+/// The layers that differ, each with the numbers of those that are like it.
+fn kinds<'a>(parts: &'a [&'a [Record]]) -> Vec<(&'a [&'a [Record]], Vec<usize>)> {
+    let mut kinds: Vec<(&[&[Record]], Vec<usize>)> = Vec::new();
+    for (number, layer) in parts.chunks(LAYER.len()).enumerate() {
+        match kinds.iter_mut().find(|(known, _)| *known == layer) {
+            Some((_, numbers)) => numbers.push(number),
+            None => kinds.push((layer, vec![number])),
+        }
+    }
+    kinds
+}
+
+/// Numbers in their order, neighbours joined: `0-4, 6-10, 12`.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+    let texts = runs.map(|run| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        _ => run.iter().map(usize::to_string).collect(),
+    });
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn frame(out: &mut String, part: &[Record]) {
