@@ -163,6 +163,11 @@ impl<'a, D: Device> Part<'_, 'a, D> {
         Ok(tensor)
     }
 
+    /// Checks the shape of a matrix that is taken later.
+    pub(crate) fn check(&self, name: Name, rows: usize, cols: usize) -> Result<()> {
+        self.tensor(name, ".weight", &[rows, cols]).map(|_| ())
+    }
+
     /// The values of a vector.
     pub(crate) fn values(&self, name: Name, suffix: &str, len: usize) -> Result<Vec<f32>> {
         Ok(self.tensor(name, suffix, &[len])?.to_f32()?)

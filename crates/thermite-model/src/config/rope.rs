@@ -87,12 +87,17 @@ impl RopeConfig {
     }
 
     /// Cosine and sine interleaved of every position and pair, `[n_positions, head_dim]`.
-    pub(crate) fn table(&self, head_dim: usize, n_positions: usize) -> Vec<f32> {
+    pub(crate) fn table(&self, head_dim: usize, n_positions: usize) -> Result<Vec<f32>> {
         /// Positions after which the running product starts afresh: its error stays below that of a float32.
         const RUN: usize = 256;
         let frequencies = self.frequencies(head_dim);
         let steps: Vec<_> = frequencies.iter().map(|f| f.sin_cos()).collect();
-        let mut table = Vec::with_capacity(n_positions * head_dim);
+        let mut table = Vec::new();
+        let len = n_positions.saturating_mul(head_dim);
+        table.try_reserve_exact(len).map_err(|error| thermite_device::Error::Memory {
+            bytes: len.saturating_mul(size_of::<f32>()),
+            reason: error.to_string(),
+        })?;
         let mut now = vec![(0.0, 0.0); steps.len()];
         for position in 0..n_positions {
             if position.is_multiple_of(RUN) {
@@ -105,7 +110,7 @@ impl RopeConfig {
                 (*sin, *cos) = (*sin * step_cos + *cos * step_sin, *cos * step_cos - *sin * step_sin);
             }
         }
-        table
+        Ok(table)
     }
 }
 

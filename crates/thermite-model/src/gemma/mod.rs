@@ -59,11 +59,10 @@ impl<D: Device> Gemma<D> {
         let GemmaConfig { sizes, eps, scale_offset, .. } = config;
         let (n_vocab, n_embd) = (sizes.n_vocab, sizes.n_embd);
         let model = load.model();
-        let context = options.context_of(sizes);
-        let global = rope(load.device(), &config.rope, sizes.head_dim, context)?;
+        let global = rope(load, &config.rope, sizes, options)?;
         let local = match config.local_rope == config.rope {
             true => Arc::clone(&global),
-            false => rope(load.device(), &config.local_rope, sizes.head_dim, context)?,
+            false => rope(load, &config.local_rope, sizes, options)?,
         };
         let rope_of = |slides| if slides { &local } else { &global };
         let layers = config.slides.iter().enumerate();

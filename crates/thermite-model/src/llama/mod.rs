@@ -50,7 +50,7 @@ impl<D: Device> Llama<D> {
         if beside.contains(ROPE_DIVISORS, ".weight") {
             angles.divisors = beside.divisors(ROPE_DIVISORS, sizes.head_dim / 2)?;
         }
-        let rope = rope(load.device(), &angles, sizes.head_dim, options.context_of(sizes))?;
+        let rope = rope(load, &angles, sizes, options)?;
         Ok(Self {
             embedding: model.matrix(EMBEDDING, n_vocab, n_embd)?,
             layers: (0..sizes.n_layer)
