@@ -61,13 +61,16 @@ pub(crate) fn architecture(files: &ModelFiles) -> Result<(Architecture, Fields)>
     let found = match &files.source {
         Source::HuggingFace(_) => {
             let found: String = fields.get(MODEL_TYPE, "a name")?;
-            match fields.inside(TEXT_CONFIG)? {
+            match found.as_str() {
                 // the text part of a model that sees as well; what surrounds it is not read
-                Some(text) if found == "gemma3" => {
-                    fields = text;
-                    fields.only(MODEL_TYPE, &Value::from("gemma3_text"))?;
-                    "gemma3_text".to_owned()
-                }
+                "gemma3" => match fields.inside(TEXT_CONFIG)? {
+                    Some(text) => {
+                        fields = text;
+                        fields.only(MODEL_TYPE, &Value::from("gemma3_text"))?;
+                        "gemma3_text".to_owned()
+                    }
+                    None => found,
+                },
                 _ => found,
             }
         }
