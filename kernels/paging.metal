@@ -5,6 +5,8 @@
 //   merge_heads    out[first_row + i, h*hs + d] = x[h, T - rows + i, d]
 //   rope_rows      rope_forward (attention.metal) on columns of x, row n at position positions[n]
 //   cache_write    row n's K and V into the cache at slots[n] = block * block_size + offset; a negative slot is skipped
+//   place_heads    what stands between a row's QKV projection and attention, in one: rmsnorm_heads (layernorm.metal) and
+//                  rope_rows of its queries, in place, and of its keys; cache_write of keys and values
 //   cache_gather   a sequence's first T tokens of K and V out of the cache; query head h reads KV head h / (nh / n_kv_head)
 //                  Kwon et al., "Efficient Memory Management ... with PagedAttention", arXiv 2309.06180
 //
@@ -101,6 +103,77 @@ kernel void write_cache(
 template [[host_name("cache_write")]]      kernel decltype(write_cache<float>)  write_cache<float>;
 template [[host_name("cache_write_f16")]]  kernel decltype(write_cache<half>)   write_cache<half>;
 template [[host_name("cache_write_bf16")]] kernel decltype(write_cache<bfloat>) write_cache<bfloat>;
+
+// qkv [N, (nh + 2 n_kv_head) * hs]: queries, keys, values, head by head; the columns of keys and values stay as they are.
+// gamma_q and gamma_k [hs] may be nil: no norm; freqs may be nil: no rotation. A negative slot writes no cache. hs is even.
+// A simdgroup has a head, a lane its pairs of channels i and i + hs/2.
+// Threadgroups ((nh + 2 n_kv_head) / simdgroups a threadgroup, rounded up, N), threadgroup (128) or any multiple of 32.
+template <typename T>
+kernel void place(
+    device float*       qkv        [[buffer(0)]],
+    device const float* gamma_q    [[buffer(1)]],
+    device const float* gamma_k    [[buffer(2)]],
+    device const float* freqs      [[buffer(3)]],
+    device const int*   positions  [[buffer(4)]],
+    device const int*   slots      [[buffer(5)]],
+    device T*           k_cache    [[buffer(6)]],
+    device T*           v_cache    [[buffer(7)]],
+    constant int&       nh         [[buffer(8)]],
+    constant int&       n_kv_head  [[buffer(9)]],
+    constant int&       hs         [[buffer(10)]],
+    constant int&       block_size [[buffer(11)]],
+    constant float&     eps        [[buffer(12)]],
+    uint2 tg   [[threadgroup_position_in_grid]],
+    uint  lane [[thread_index_in_simdgroup]],
+    uint  sg   [[simdgroup_index_in_threadgroup]],
+    uint  nsg  [[simdgroups_per_threadgroup]])
+{
+    const int h = int(tg.x * nsg + sg), heads = nh + 2 * n_kv_head, pairs = hs / 2;
+    if (h >= heads) return;                                 // a whole simdgroup leaves
+    const uint n = tg.y;
+    const bool is_query = h < nh, is_value = h >= (nh + n_kv_head);
+    device float* head = qkv + (ulong(n) * heads + h) * hs;
+    device const float* gamma = is_query ? gamma_q : gamma_k;
+    const bool normed = gamma != nullptr && !is_value, rotated = freqs != nullptr && !is_value;
+    device const float* angle = rotated ? freqs + ulong(positions[n]) * hs : nullptr;
+
+    float rs = 1.0f;
+    if (normed) {
+        float squares = 0.0f;
+        for (int i = int(lane); i < pairs; i += 32) {
+            squares = fma(head[i], head[i], squares);
+            squares = fma(head[i + pairs], head[i + pairs], squares);
+        }
+        rs = rsqrt(simd_sum(squares) / float(hs) + eps);
+    }
+
+    const int slot = slots[n], kv_head = h - nh - (is_value ? n_kv_head : 0);
+    if (!is_query && slot < 0) return;
+    const ulong to = is_query ? 0 : cache_row(slot / block_size, kv_head, slot % block_size, n_kv_head, block_size, hs);
+    device T* cache = (is_value ? v_cache : k_cache) + to;
+    for (int i = int(lane); i < pairs; i += 32) {
+        float lo = head[i], hi = head[i + pairs];
+        if (normed) {
+            lo = lo * rs * gamma[i];
+            hi = hi * rs * gamma[i + pairs];
+        }
+        if (rotated) {
+            const float a = lo, b = hi, c = angle[2 * i], s = angle[2 * i + 1];
+            lo = a * c - b * s;
+            hi = a * s + b * c;
+        }
+        if (is_query) {
+            head[i] = lo;
+            head[i + pairs] = hi;
+        } else {
+            cache[i] = T(lo);
+            cache[i + pairs] = T(hi);
+        }
+    }
+}
+template [[host_name("place_heads")]]      kernel decltype(place<float>)  place<float>;
+template [[host_name("place_heads_f16")]]  kernel decltype(place<half>)   place<half>;
+template [[host_name("place_heads_bf16")]] kernel decltype(place<bfloat>) place<bfloat>;
 
 // S: the cache's storage. D: what the attention kernel that follows reads.
 template <typename S, typename D>

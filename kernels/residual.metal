@@ -3,6 +3,7 @@
 //   residual_add         residual += x
 //   residual_layernorm   residual += x; out = layernorm(residual)     (formulas: layernorm.metal)
 //   residual_rmsnorm     residual += x; out = rmsnorm(residual)
+//   rmsnorm_add          residual += rmsnorm(x): Gemma's norms behind its blocks
 //
 // Shapes    residual, x [N] or [N, C] float; gamma, beta [C] float; out [N, C] float, half (_f16) or bfloat (_bf16).
 // Dispatch  residual_add: threads (N), threadgroup (1024). _v4: threads (N / 4 rounded up), the last covers the tail.
@@ -169,3 +170,27 @@ kernel void add_rmsnorm_v4(
 template [[host_name("residual_rmsnorm_v4")]]      kernel decltype(add_rmsnorm_v4<float>)  add_rmsnorm_v4<float>;
 template [[host_name("residual_rmsnorm_f16_v4")]]  kernel decltype(add_rmsnorm_v4<half>)   add_rmsnorm_v4<half>;
 template [[host_name("residual_rmsnorm_bf16_v4")]] kernel decltype(add_rmsnorm_v4<bfloat>) add_rmsnorm_v4<bfloat>;
+
+kernel void rmsnorm_add(
+    device float*       residual [[buffer(0)]],
+    device const float* x        [[buffer(1)]],
+    device const float* gamma    [[buffer(2)]],
+    constant int&       C        [[buffer(3)]],
+    constant float&     eps      [[buffer(4)]],
+    threadgroup float*  shared   [[threadgroup(0)]],
+    uint row  [[threadgroup_position_in_grid]],
+    uint tid  [[thread_position_in_threadgroup]],
+    uint gsz  [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint n = uint(C);
+    const ulong first = ulong(row) * n;
+
+    float squares = 0.0f;
+    for (uint c = tid; c < n; c += gsz) squares = fma(x[first + c], x[first + c], squares);
+    const float rs = rsqrt(threadgroup_sum(squares, shared, lane, sg, nsg) / float(n) + eps);
+
+    for (uint c = tid; c < n; c += gsz) residual[first + c] += x[first + c] * rs * gamma[c];
+}

@@ -137,9 +137,11 @@ pub struct Step<D: Device> {
     pub max_blocks: usize,
     /// Tokens of each span's sequence once the step is in the cache, `i32 [spans]`.
     pub lengths: D::Buffer,
+    /// First row of each span, and behind them the number of rows, `i32 [spans + 1]`.
+    pub first_rows: D::Buffer,
     /// Rows whose logits are wanted, `i32 [m]`.
     pub outputs: D::Buffer,
-    capacity: [usize; 6],
+    capacity: [usize; 7],
 }
 
 impl<D: Device> Step<D> {
@@ -154,8 +156,9 @@ impl<D: Device> Step<D> {
             block_tables: empty()?,
             max_blocks: 0,
             lengths: empty()?,
+            first_rows: empty()?,
             outputs: empty()?,
-            capacity: [1; 6],
+            capacity: [1; 7],
         })
     }
 
@@ -169,12 +172,15 @@ impl<D: Device> Step<D> {
             let table = &batch.block_tables[span.table..][..span.blocks];
             tables[i * self.max_blocks..][..span.blocks].copy_from_slice(table);
         }
-        let pairs: [(&mut D::Buffer, &[i32]); 6] = [
+        let starts = batch.spans.iter().map(|span| span.first_row).chain([batch.rows()]);
+        let first_rows: Vec<i32> = starts.map(|row| row as i32).collect();
+        let pairs: [(&mut D::Buffer, &[i32]); 7] = [
             (&mut self.tokens, &batch.tokens),
             (&mut self.positions, &batch.positions),
             (&mut self.slots, &batch.slots),
             (&mut self.block_tables, &tables),
             (&mut self.lengths, &lengths),
+            (&mut self.first_rows, &first_rows),
             (&mut self.outputs, &batch.outputs),
         ];
         for ((buffer, data), capacity) in pairs.into_iter().zip(&mut self.capacity) {

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use thermite_kernels::conformance::{self, Argument, Case, Data, Failure};
 use thermite_kernels::contract::contract_of;
 
-use crate::{Device, Dtype, Error, HeadColumns, HeadRows, KvShape, Layout, MatrixView, Result};
+use crate::{Device, Dtype, Error, HeadColumns, HeadRows, KvShape, Layout, MatrixView, Result, WeightType};
 
 /// The outcome for one kernel.
 #[derive(Debug, Default)]
@@ -54,8 +54,10 @@ fn is_method(name: &str) -> bool {
     const TABLES: [&str; 2] = ["embedding_forward", "positional_embedding_add"];
     let Some(contract) = contract_of(name) else { return false };
     let suffix = &name[contract.kernel.len()..];
-    METHODS.contains(&contract.kernel)
-        && (suffix.is_empty() || (TABLES.contains(&contract.kernel) && matches!(suffix, "_f16" | "_bf16")))
+    contract.kernel == "embedding_forward_q"
+        || METHODS.contains(&contract.kernel)
+            && (suffix.is_empty()
+                || (TABLES.contains(&contract.kernel) && matches!(suffix, "_f16" | "_bf16")))
 }
 
 /// Every kernel of the reference, and those that ragged batches add. `cache_write` stands behind `cache_gather`.
@@ -196,20 +198,37 @@ impl<'a, D: Device> Bound<'a, D> {
     /// A table in the device's layout. The guard behind the case's table is no part of it.
     fn matrix(&self, name: &'static str, rows: usize, cols: usize) -> Result<D::Matrix> {
         let (dtype, bytes) = match self.argument(name) {
-            Some(Argument::Buffer(Data::F32(v))) => (Dtype::F32, bytemuck::cast_slice::<f32, u8>(v)),
-            Some(Argument::Buffer(Data::F16(v))) => (Dtype::F16, bytemuck::cast_slice::<f16, u8>(v)),
-            Some(Argument::Buffer(Data::Bf16(v))) => (Dtype::BF16, bytemuck::cast_slice::<bf16, u8>(v)),
+            Some(Argument::Buffer(Data::F32(v))) => (WeightType::F32, bytemuck::cast_slice::<f32, u8>(v)),
+            Some(Argument::Buffer(Data::F16(v))) => (WeightType::F16, bytemuck::cast_slice::<f16, u8>(v)),
+            Some(Argument::Buffer(Data::Bf16(v))) => (WeightType::BF16, bytemuck::cast_slice::<bf16, u8>(v)),
+            Some(Argument::Buffer(Data::U8(v))) => (self.blocks()?, v.as_slice()),
             _ => return Err(Error::shape("case", name, "missing", "a table")),
         };
-        let bytes = &bytes[..rows * cols * dtype.bytes()];
-        self.d.matrix(&[MatrixView { dtype: dtype.into(), rows, cols, layout: Layout::RowMajor, bytes }])
+        let len = dtype.bytes_of(&[rows, cols]).filter(|&len| len <= bytes.len());
+        let len = len.ok_or_else(|| Error::shape("case", name, bytes.len(), "a table of whole blocks"))?;
+        let view = MatrixView { dtype, rows, cols, layout: Layout::RowMajor, bytes: &bytes[..len] };
+        self.d.matrix(&[view])
+    }
+
+    /// The block type that the kernel's name says.
+    fn blocks(&self) -> Result<WeightType> {
+        let kernel = &self.case.kernel;
+        let types = [
+            ("_q8_0", WeightType::Q8_0),
+            ("_q4_0", WeightType::Q4_0),
+            ("_q4_1", WeightType::Q4_1),
+            ("_q4_k", WeightType::Q4K),
+            ("_q6_k", WeightType::Q6K),
+        ];
+        let found = types.into_iter().find(|(suffix, _)| kernel.ends_with(suffix));
+        found.map(|found| found.1).ok_or_else(|| Error::shape("case", "kernel", kernel, "of a block type"))
     }
 
     fn call(&mut self) -> Result<()> {
         let kernel = contract_of(&self.case.kernel).map_or("", |contract| contract.kernel);
         let d = self.d;
         match kernel {
-            "embedding_forward" | "positional_embedding_add" => self.table(kernel),
+            "embedding_forward" | "embedding_forward_q" | "positional_embedding_add" => self.table(kernel),
             "gather_rows" => {
                 let (n, c) = (self.dim("N")?, self.dim("C")?);
                 self.write("out", |b, out| d.gather_rows(b.read("x")?, b.read("rows")?, out, n, c))
@@ -285,7 +304,7 @@ impl<'a, D: Device> Bound<'a, D> {
 
     fn table(&mut self, kernel: &str) -> Result<()> {
         let (d, n, c) = (self.d, self.dim("N")?, self.dim("C")?);
-        if kernel == "embedding_forward" {
+        if kernel != "positional_embedding_add" {
             let weight = self.matrix("weight", self.dim("vocab")?, c)?;
             self.write("out", |b, out| d.embedding_forward(&weight, b.read("tokens")?, out, n))
         } else {

@@ -20,6 +20,8 @@ pub enum Dtype {
     I32,
     /// Logits as keys that sort: what a top-k search leaves between its kernels.
     U32,
+    /// Bytes: weights in quantised blocks.
+    U8,
 }
 
 impl Dtype {
@@ -29,6 +31,7 @@ impl Dtype {
         match self {
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 => 2,
+            Self::U8 => 1,
         }
     }
 
@@ -52,6 +55,7 @@ impl From<Dtype> for WeightType {
             Dtype::BF16 => Self::BF16,
             Dtype::I32 => Self::I32,
             Dtype::U32 => Self::U32,
+            Dtype::U8 => Self::U8,
         }
     }
 }
@@ -64,6 +68,7 @@ impl fmt::Display for Dtype {
             Self::BF16 => "bf16",
             Self::I32 => "i32",
             Self::U32 => "u32",
+            Self::U8 => "u8",
         })
     }
 }

@@ -47,6 +47,10 @@ fn failed(kernel: &str, error: &emulator::EmulatorError) -> Error {
 macro_rules! by_width {
     ($dtype:expr, $t:ident => $body:expr) => {
         match $dtype.bytes() {
+            1 => {
+                type $t = u8;
+                $body
+            }
             2 => {
                 type $t = u16;
                 $body
@@ -81,7 +85,8 @@ impl Launcher for EmulatedLauncher {
             Scalar::Bf16 => Dtype::BF16,
             Scalar::I32 => Dtype::I32,
             Scalar::U32 => Dtype::U32,
-            Scalar::F32 | Scalar::U8 => Dtype::F32,
+            Scalar::U8 => Dtype::U8,
+            Scalar::F32 => Dtype::F32,
         };
         (dtype, buffer.length() as usize)
     }
@@ -131,6 +136,10 @@ impl Launcher for EmulatedLauncher {
 
     fn submit(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn has_matmul(&self) -> bool {
+        false
     }
 }
 

@@ -16,15 +16,15 @@ const SHAPES: &[(usize, usize, usize)] =
     &[(1, 1, 1), (1, 5, 33), (2, 33, 7), (1, 768, 17), (3, 64, 64), (0, 64, 8), (1, 1032, 5)];
 
 /// A norm's input and parameters; layer norm where the kernel's name says so.
-struct Normed {
+pub(super) struct Normed {
     x: Data,
     gamma: Data,
     beta: Option<Data>,
     /// norm(x) [N, C]
-    y: Vec<f64>,
+    pub(super) y: Vec<f64>,
 }
 
-fn normed(kernel: &Kernel, n: usize, c: usize, layer: bool) -> Normed {
+pub(super) fn normed(kernel: &Kernel, n: usize, c: usize, layer: bool) -> Normed {
     let mut generator = Generator::new(90);
     let x = stored(kernel, "x", &generator.bell(n * c, 2.0));
     let gamma = stored(kernel, "gamma", &generator.bell(c, 1.0));
@@ -41,7 +41,7 @@ fn normed(kernel: &Kernel, n: usize, c: usize, layer: bool) -> Normed {
 }
 
 impl Normed {
-    fn bind<'k>(self, case: CaseOf<'k>) -> CaseOf<'k> {
+    pub(super) fn bind<'k>(self, case: CaseOf<'k>) -> CaseOf<'k> {
         let case = case.read("x", self.x).read("gamma", self.gamma).float("eps", EPS);
         match self.beta {
             Some(beta) => case.read("beta", beta),

@@ -12,6 +12,7 @@ mod heads;
 mod linear;
 mod paged_attention;
 mod paging;
+mod quant;
 mod rows;
 mod sampling;
 
@@ -112,6 +113,7 @@ static FAMILIES: &[(&str, Family)] = &[
     ("rmsnorm_heads", heads::rmsnorm),
     ("residual_layernorm", rows::residual_layernorm),
     ("residual_rmsnorm", rows::residual_rmsnorm),
+    ("rmsnorm_add", rows::rmsnorm_add),
     ("gelu_forward", activation::gelu),
     ("silu_forward", activation::silu),
     ("relu_forward", activation::relu),
@@ -156,5 +158,14 @@ static FAMILIES: &[(&str, Family)] = &[
     ("merge_heads", paging::merge_heads),
     ("rope_rows", paging::rope_rows),
     ("cache_write", paging::cache_write),
+    ("place_heads", heads::place),
     ("cache_gather", paging::cache_gather),
+    ("embedding_forward_q", quant::embedding),
+    ("positional_embedding_add_q", quant::positional_embedding),
+    ("dequantize_q", quant::dequantize),
+    ("matvec_q", quant::matvec),
+    ("decode_head_q", quant::head),
+    ("decode_up_gelu_q", quant::up_gelu),
+    ("decode_swiglu_q", quant::swiglu),
+    ("decode_geglu_q", quant::geglu),
 ];

@@ -133,6 +133,17 @@ pub(super) fn residual_rmsnorm(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     each_norm(Norm::Rms, visit, |norm, visit| norm.residual_case(kernel).visit(visit));
 }
 
+pub(super) fn rmsnorm_add(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    each_norm(Norm::Rms, visit, |norm, visit| {
+        let x = stored(kernel, "x", &norm.x);
+        let residual = stored(kernel, "residual", &Generator::new(6).bell(norm.n * norm.c, 1.0));
+        let normed = norm.rows(&x.values(), kernel).out;
+        let wanted: Vec<_> = normed.iter().enumerate().map(|(i, y)| residual.value(i) + y).collect();
+        let tolerance = norm.tolerance(&wanted);
+        norm.case(kernel).read("x", x).update("residual", residual, wanted, tolerance).visit(visit);
+    });
+}
+
 fn each_norm(norm: Norm, visit: &mut dyn FnMut(Case), case: impl Fn(&NormInput, &mut dyn FnMut(Case))) {
     for &(n, c, threads) in ROWS {
         let wide = c > 10_000;

@@ -1,7 +1,7 @@
 //! From a contract, dimensions and a device's limits to a launch.
 
 use super::expression::{holds, value};
-use super::table::{Contract, Dispatch, contract_of, elements_a_thread, head_size};
+use super::table::{Contract, Dispatch, block_of, contract_of, elements_a_thread, head_size};
 use super::{Dims, GeometryError};
 
 /// Threads of a simdgroup, on every GPU this project runs on.
@@ -87,7 +87,9 @@ pub fn launch(kernel: &str, dims: &Dims, limits: &Limits) -> Result<Launch, Geom
 /// The dimensions, and those that the instance's name says.
 pub(super) fn with_derived(kernel: &str, dims: &Dims) -> Dims {
     let v = elements_a_thread(kernel);
+    let (block, block_bytes) = block_of(kernel);
     let dims = dims.clone().with("v", v).with("row_share", if v == 4 { HELD_OF_A_ROW } else { v });
+    let dims = dims.with("block", block).with("block_bytes", block_bytes);
     match head_size(kernel).or_else(|| dims.get("hs").ok()) {
         Some(hs) => dims
             .with("built_hs", hs)

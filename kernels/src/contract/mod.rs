@@ -12,9 +12,9 @@ mod tables;
 
 pub use check::{BindingError, Bound, Scalar, bindable, check_binding, check_indices};
 pub use geometry::{Launch, Limits, attention_tiles, launch};
-#[cfg(feature = "conformance")]
-pub(crate) use table::head_size;
 pub use table::{Access, BufferRule, Contract, Dispatch, contract_of, contracts};
+#[cfg(feature = "conformance")]
+pub(crate) use table::{block_of, head_size};
 
 /// Dimensions by name: `N`, `C`, `T`, `hs`, …; every integer constant of a kernel is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use super::tables;
 /// What a kernel wants. Sizes are text over its dimensions, and over what an instance's name says: `v`, the elements that a
 /// thread of a `_v4` instance takes, or the rows of a simdgroup of a `_rows4` instance, 1 for the others; `row_share`, the
 /// elements of a row that a thread of a `_v4` instance holds; `built_hs`, the head size of an `_hs64` instance, `hs` for the
-/// others; `tile_keys` and `decode_keys`, how many keys its tiles hold.
+/// others; `tile_keys` and `decode_keys`, how many keys its tiles hold; `block` and `block_bytes`, weights and bytes of a block
+/// of a `_q4_0` instance.
 #[derive(Clone, Copy, Debug)]
 pub struct Contract {
     /// Base name: the reference's, without `_f16`, `_v4` and the like.
@@ -78,6 +79,10 @@ pub enum Dispatch {
 const SUFFIXES: &[&str] =
     &["_v4", "_rows4", "_f32", "_f16", "_bf16", "_rms", "_layer", "_gelu", "_silu", "_relu"];
 
+/// Block types by what they add to an instance's name: weights and bytes of a block.
+const BLOCKS: &[(&str, u64, u64)] =
+    &[("_q8_0", 32, 34), ("_q4_0", 32, 18), ("_q4_1", 32, 20), ("_q4_k", 256, 144), ("_q6_k", 256, 210)];
+
 /// Every contract, by file and in the order of the reference.
 pub fn contracts() -> impl Iterator<Item = &'static Contract> {
     tables::ALL.iter().copied().flatten()
@@ -85,14 +90,16 @@ pub fn contracts() -> impl Iterator<Item = &'static Contract> {
 
 /// The contract of a kernel or of its instance `name`.
 pub fn contract_of(name: &str) -> Option<&'static Contract> {
-    let (whole, fixed) = match head_size(name) {
-        Some(_) => (name.rsplit_once("_hs").map_or(name, |parts| parts.0), true),
-        None => (name, false),
+    // An instance for one head size may have a contract of its own; one for a block type has.
+    let blocks = BLOCKS.iter().find_map(|(suffix, ..)| name.strip_suffix(suffix));
+    let (whole, special) = match (head_size(name), blocks) {
+        (Some(_), _) => (name.rsplit_once("_hs").map_or(name, |parts| parts.0), Some("_hs")),
+        (None, Some(whole)) => (whole, Some("_q")),
+        (None, None) => (name, None),
     };
     let mut base = whole;
     loop {
-        // An instance for one head size may have a contract of its own.
-        let own = |c: &&Contract| fixed && c.kernel.strip_suffix("_hs") == Some(base);
+        let own = |c: &&Contract| special.is_some_and(|s| c.kernel.strip_suffix(s) == Some(base));
         let shared = |c: &&Contract| c.kernel == base;
         if let Some(found) = contracts().find(own).or_else(|| contracts().find(shared)) {
             return Some(found);
@@ -104,6 +111,12 @@ pub fn contract_of(name: &str) -> Option<&'static Contract> {
 /// Elements that a thread of instance `name` takes, or rows a simdgroup.
 pub(super) fn elements_a_thread(name: &str) -> u64 {
     if name.ends_with("_v4") || name.ends_with("_rows4") { 4 } else { 1 }
+}
+
+/// Weights and bytes of a block of the type that instance `name` is compiled for; 1 and 1 for plain weights.
+pub(crate) fn block_of(name: &str) -> (u64, u64) {
+    let found = BLOCKS.iter().find(|(suffix, ..)| name.ends_with(suffix));
+    found.map_or((1, 1), |&(_, weights, bytes)| (weights, bytes))
 }
 
 /// The head size that instance `name` is compiled for, if its name says one.

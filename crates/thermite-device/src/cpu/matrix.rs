@@ -65,7 +65,7 @@ impl CpuMatrix {
         match self.dtype() {
             Dtype::F16 => walk::<f16>(self, row, &mut each),
             Dtype::BF16 => walk::<bf16>(self, row, &mut each),
-            Dtype::F32 | Dtype::I32 | Dtype::U32 => walk::<f32>(self, row, &mut each),
+            Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => walk::<f32>(self, row, &mut each),
         }
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn linear(
         match weight.dtype() {
             Dtype::F16 => run::<f16>(isa, &job),
             Dtype::BF16 => run::<bf16>(isa, &job),
-            Dtype::F32 | Dtype::I32 | Dtype::U32 => run::<f32>(isa, &job),
+            Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => run::<f32>(isa, &job),
         }
     });
 }

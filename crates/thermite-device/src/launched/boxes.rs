@@ -1,7 +1,8 @@
-//! The boxes in fused kernels: five launches a layer for a step that decodes.
+//! The boxes in fused kernels: five launches a layer for a step that decodes, six with head norms or blocks, two more with
+//! post-norms.
 
 use super::matrix::suffix;
-use super::{Argument, Launched, LaunchedMatrix, Launcher, Variants, optional, whole};
+use super::{Launched, LaunchedMatrix, Launcher, Variants, optional, whole};
 use crate::{
     Activation, Activations, AttentionShape, AttentionWeights, Device, Dtype, Expand, Gate, KvLayer, KvShape,
     Linear, MlpWeights, Norm, Result, Step, boxes,
@@ -17,15 +18,6 @@ fn parts<D: Device>(norm: &Norm<D>) -> (&'static str, &D::Buffer, Option<&D::Buf
 
 fn bias<D: Device>(linear: &Linear<D>) -> Option<&D::Buffer> {
     linear.bias.as_ref().map(|(bias, _)| bias)
-}
-
-/// What the fused kernels' names say of a weight's type.
-const fn storage<B>(weight: &LaunchedMatrix<B>) -> &'static str {
-    match weight.dtype {
-        Dtype::F32 | Dtype::I32 | Dtype::U32 => "_f32",
-        Dtype::F16 => "_f16",
-        Dtype::BF16 => "_bf16",
-    }
 }
 
 /// [`Device::linear`], the bias in the product's kernel where that is ours.
@@ -47,7 +39,7 @@ pub(super) fn linear<L: Launcher>(
     }
 }
 
-/// [`Device::layer`]: fused where every sequence has one row and there are kernels for these types.
+/// [`Device::layer`]: fused where every sequence has one row and there are kernels for these norms and activations.
 pub(super) fn layer<L: Launcher>(
     d: &Launched<L>,
     attention: &AttentionWeights<Launched<L>>,
@@ -58,39 +50,141 @@ pub(super) fn layer<L: Launcher>(
     shape: AttentionShape,
 ) -> Result<()> {
     let decodes = step.batch.spans.iter().all(|span| span.rows == 1);
-    let fused = match (&mlp.norm, &mlp.expand) {
+    if d.variants == Variants::Plain || !decodes || !is_fused(attention, mlp, shape) {
+        return boxes::layer(d, attention, mlp, acts, cache, step, shape);
+    }
+    let q_stride = project_qkv(d, attention, acts, cache, step, shape)?;
+    attend(d, acts, cache, step, shape, q_stride)?;
+    add_branch(d, &acts.attn, &attention.proj, attention.post_norm.as_ref(), acts, step)?;
+    expand(d, mlp, acts, step.rows())?;
+    add_branch(d, &acts.act, &mlp.down, mlp.post_norm.as_ref(), acts, step)
+}
+
+/// Whether the fused kernels compute this layer.
+fn is_fused<L: Launcher>(
+    attention: &AttentionWeights<Launched<L>>,
+    mlp: &MlpWeights<Launched<L>>,
+    shape: AttentionShape,
+) -> bool {
+    let expands = match (&mlp.norm, &mlp.expand) {
         (Norm::Layer { .. }, Expand::Plain { activation: Activation::Gelu, .. }) => true,
-        (Norm::Rms { .. }, Expand::Gated { gate, up, .. }) => gate.bias.is_none() && up.bias.is_none(),
+        (Norm::Rms { .. }, Expand::Gated { gate, up, .. }) => {
+            gate.bias.is_none() && up.bias.is_none() && gate.weight.stored == up.weight.stored
+        }
         _ => false,
     };
-    let pair = (attention.qkv.weight.dtype, cache.shape.dtype);
-    let normed = attention.head_norms.is_some() || attention.post_norm.is_some() || mlp.post_norm.is_some();
-    let typed = matches!(
-        pair,
+    let adds = |post_norm: &Option<Norm<_>>| !matches!(post_norm, Some(Norm::Layer { .. }));
+    expands && adds(&attention.post_norm) && adds(&mlp.post_norm) && shape.head_dim.is_multiple_of(2)
+}
+
+/// Norm, QKV projection, what is done to heads, and the cache; the queries go to `acts.qkv`. Returns how many floats lie
+/// from one row's queries to the next's.
+fn project_qkv<L: Launcher>(
+    d: &Launched<L>,
+    weights: &AttentionWeights<Launched<L>>,
+    acts: &Activations<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<usize> {
+    let in_one = matches!(
+        (weights.qkv.weight.dtype, cache.shape.dtype),
         (Dtype::F32, Dtype::F32 | Dtype::F16)
             | (Dtype::F16, Dtype::F16)
             | (Dtype::BF16, Dtype::F16 | Dtype::BF16)
     );
-    if d.variants == Variants::Plain
-        || !decodes
-        || !fused
-        || normed
-        || !typed
-        || !shape.head_dim.is_multiple_of(2)
-    {
-        return boxes::layer(d, attention, mlp, acts, cache, step, shape);
+    if in_one && weights.head_norms.is_none() {
+        project_into_cache(d, weights, acts, cache, step, shape)?;
+        return Ok(shape.n_head * shape.head_dim);
     }
-    let n = step.rows();
-    project_qkv(d, attention, acts, cache, step, shape)?;
-    attend(d, acts, cache, step, shape)?;
-    let (proj, down) = (&attention.proj, &mlp.down);
-    d.matvec(&acts.attn, &proj.weight, bias(proj), Some(&acts.residual), &acts.residual, n)?;
-    expand(d, mlp, acts, n)?;
-    d.matvec(&acts.act, &down.weight, bias(down), Some(&acts.residual), &acts.residual, n)
+    let (qkv, width) = (&weights.qkv, shape.qkv_width());
+    project(
+        d,
+        &weights.norm,
+        (&qkv.weight, bias(qkv)),
+        (&acts.residual, acts.shape.n_embd),
+        &acts.qkv,
+        step.rows(),
+    )?;
+    place_heads(d, weights, acts, cache, step, shape)?;
+    Ok(width)
 }
 
-/// Norm, QKV projection and cache write in one kernel; the queries go to `acts.qkv`, side by side.
-fn project_qkv<L: Launcher>(
+/// Norm and projection in one kernel: `out [n, weight.rows]` of `x [n, c]`.
+fn project<L: Launcher>(
+    d: &Launched<L>,
+    norm: &Norm<Launched<L>>,
+    (weight, bias): (&LaunchedMatrix<L::Buffer>, Option<&L::Buffer>),
+    (x, c): (&L::Buffer, usize),
+    out: &L::Buffer,
+    n: usize,
+) -> Result<()> {
+    let (kind, gamma, beta, eps) = parts(norm);
+    let name = format!("decode_head_{kind}{}", weight.storage());
+    let buffers = [whole(x), whole(gamma), optional(beta), whole(&weight.buffer), optional(bias), whole(out)];
+    d.run(&name, &[("N", n), ("C", c), ("M", weight.rows)], &buffers, &[eps])
+}
+
+/// Head norms, rotation and cache write in one kernel.
+fn place_heads<L: Launcher>(
+    d: &Launched<L>,
+    weights: &AttentionWeights<Launched<L>>,
+    acts: &Activations<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
+    let dims = [
+        ("N", step.rows()),
+        ("nh", shape.n_head),
+        ("n_kv_head", n_kv_head),
+        ("hs", hs),
+        ("block_size", block_size),
+        ("n_blocks", n_blocks),
+        ("n_positions", n_positions(weights)),
+    ];
+    let norms = weights.head_norms.as_ref();
+    let buffers = [
+        whole(&acts.qkv),
+        optional(norms.map(|norms| &norms.q)),
+        optional(norms.map(|norms| &norms.k)),
+        optional(weights.rope.as_ref().map(|rope| &rope.freqs)),
+        whole(&step.positions),
+        whole(&step.slots),
+        whole(&cache.k),
+        whole(&cache.v),
+    ];
+    let eps = norms.map_or(0.0, |norms| norms.eps);
+    d.run(&format!("place_heads{}", suffix(dtype)), &dims, &buffers, &[eps])
+}
+
+/// Positions of the rotation's table; where nothing is rotated any position will do.
+fn n_positions<L: Launcher>(weights: &AttentionWeights<Launched<L>>) -> usize {
+    weights.rope.as_ref().map_or(i32::MAX as usize, |rope| rope.n_positions)
+}
+
+/// `residual += x W^T + bias`, or the norm of that.
+fn add_branch<L: Launcher>(
+    d: &Launched<L>,
+    x: &L::Buffer,
+    linear: &Linear<Launched<L>>,
+    post_norm: Option<&Norm<Launched<L>>>,
+    acts: &Activations<Launched<L>>,
+    step: &Step<Launched<L>>,
+) -> Result<()> {
+    let (n, residual) = (step.rows(), &acts.residual);
+    let Some(post_norm) = post_norm else {
+        return d.matvec(x, &linear.weight, bias(linear), Some(residual), residual, n);
+    };
+    d.matvec(x, &linear.weight, bias(linear), None, &acts.branch, n)?;
+    let (_, gamma, _, eps) = parts(post_norm);
+    let buffers = [whole(residual), whole(&acts.branch), whole(gamma)];
+    d.run("rmsnorm_add", &[("N", n), ("C", acts.shape.n_embd)], &buffers, &[eps])
+}
+
+/// Norm, QKV projection, rotation and cache write in one kernel; the queries go to `acts.qkv`, side by side.
+fn project_into_cache<L: Launcher>(
     d: &Launched<L>,
     weights: &AttentionWeights<Launched<L>>,
     acts: &Activations<Launched<L>>,
@@ -101,7 +195,7 @@ fn project_qkv<L: Launcher>(
     let (kind, gamma, beta, eps) = parts(&weights.norm);
     let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
     let cached = if dtype == Dtype::F32 { "_f32" } else { suffix(dtype) };
-    let name = format!("decode_qkv_{kind}{}{cached}", storage(&weights.qkv.weight));
+    let name = format!("decode_qkv_{kind}{}{cached}", weights.qkv.weight.storage());
     let dims = [
         ("N", step.rows()),
         ("C", acts.shape.n_embd),
@@ -110,8 +204,7 @@ fn project_qkv<L: Launcher>(
         ("hs", hs),
         ("block_size", block_size),
         ("n_blocks", n_blocks),
-        // where nothing is rotated any position will do
-        ("n_positions", weights.rope.as_ref().map_or(i32::MAX as usize, |rope| rope.n_positions)),
+        ("n_positions", n_positions(weights)),
     ];
     let buffers = [
         whole(&acts.residual),
@@ -129,6 +222,46 @@ fn project_qkv<L: Launcher>(
     d.run(&name, &dims, &buffers, &[eps])
 }
 
+/// [`Device::attention`]: one kernel over the pages where there is one for this head size and cache.
+pub(super) fn attention<L: Launcher>(
+    d: &Launched<L>,
+    acts: &mut Activations<Launched<L>>,
+    cache: &mut KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
+    let built = matches!(dtype, Dtype::F16 | Dtype::BF16) && matches!(hs, 32 | 64 | 80 | 128);
+    if d.variants == Variants::Plain || !built {
+        return boxes::attention(d, acts, cache, step, shape);
+    }
+    let spans = &step.batch.spans;
+    d.cache_write(&acts.qkv, &step.slots, cache, step.rows(), shape.n_head)?;
+    let dims = [
+        ("N", step.rows()),
+        ("n_seqs", spans.len()),
+        ("most_rows", spans.iter().map(|span| span.rows).max().unwrap_or(0)),
+        ("q_stride", shape.qkv_width()),
+        ("nh", shape.n_head),
+        ("n_kv_head", n_kv_head),
+        ("block_size", block_size),
+        ("max_blocks", step.max_blocks),
+        ("n_blocks", n_blocks),
+        ("window", shape.window),
+    ];
+    let buffers = [
+        whole(&acts.qkv),
+        whole(&cache.k),
+        whole(&cache.v),
+        whole(&step.block_tables),
+        whole(&step.lengths),
+        whole(&step.first_rows),
+        whole(&acts.attn),
+    ];
+    let name = format!("flash_attention_paged{}_hs{hs}", suffix(dtype));
+    d.run(&name, &dims, &buffers, &[shape.scale, shape.cap])
+}
+
 /// One row of queries a sequence over its pages.
 fn attend<L: Launcher>(
     d: &Launched<L>,
@@ -136,11 +269,12 @@ fn attend<L: Launcher>(
     cache: &KvLayer<Launched<L>>,
     step: &Step<Launched<L>>,
     shape: AttentionShape,
+    q_stride: usize,
 ) -> Result<()> {
     let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
     let dims = [
         ("N", step.rows()),
-        ("q_stride", shape.n_head * hs),
+        ("q_stride", q_stride),
         ("nh", shape.n_head),
         ("n_kv_head", n_kv_head),
         ("hs", hs),
@@ -177,12 +311,12 @@ fn expand<L: Launcher>(
                 Gate::SwiGlu => "swiglu",
                 Gate::GeGlu => "geglu",
             };
-            let name = format!("decode_{kind}{}", storage(&up.weight));
+            let name = format!("decode_{kind}{}", up.weight.storage());
             let buffers = [x, whole(gamma), whole(&gate.weight.buffer), whole(&up.weight.buffer), out];
             d.run(&name, &dims, &buffers, &[eps])
         }
         Expand::Plain { up, .. } => {
-            let name = format!("decode_up_gelu{}", storage(&up.weight));
+            let name = format!("decode_up_gelu{}", up.weight.storage());
             let buffers =
                 [x, whole(gamma), optional(beta), whole(&up.weight.buffer), optional(bias(up)), out];
             d.run(&name, &dims, &buffers, &[eps])
@@ -203,15 +337,5 @@ pub(super) fn lm_head<L: Launcher>(
     }
     let (m, c) = (step.batch.outputs.len(), acts.shape.n_embd);
     d.gather_rows(&acts.residual, &step.outputs, &mut acts.rows, m, c)?;
-    let (kind, gamma, beta, eps) = parts(norm);
-    let name = format!("decode_head_{kind}{}", storage(head));
-    let buffers = [
-        whole(&acts.rows),
-        whole(gamma),
-        optional(beta),
-        whole(&head.buffer),
-        Argument::Nil,
-        whole(&acts.logits),
-    ];
-    d.run(&name, &[("N", m), ("C", c), ("M", head.rows)], &buffers, &[eps])
+    project(d, norm, (head, None), (&acts.rows, c), &acts.logits, m)
 }

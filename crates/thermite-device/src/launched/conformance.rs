@@ -73,7 +73,7 @@ impl<L: Launcher> Runner<'_, L> {
             Data::Bf16(values) => (Dtype::BF16, bytemuck::cast_slice(values)),
             Data::I32(values) => (Dtype::I32, bytemuck::cast_slice(values)),
             Data::U32(values) => (Dtype::U32, bytemuck::cast_slice(values)),
-            Data::U8(_) => return Err(Error::shape("case", "dtype", "u8", "what a device holds")),
+            Data::U8(values) => (Dtype::U8, values),
         };
         let mut buffer = self.launcher.alloc(dtype, data.len())?;
         self.launcher.write(&mut buffer, bytes)?;

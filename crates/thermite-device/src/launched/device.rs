@@ -56,7 +56,8 @@ impl<L: Launcher> Device for Launched<L> {
         out: &mut L::Buffer,
         n: usize,
     ) -> Result<()> {
-        let name = self.vectored(&format!("embedding_forward{}", weight.suffix()), weight.cols);
+        let name = format!("embedding_forward{}", weight.suffix());
+        let name = if weight.is_quantized() { name } else { self.vectored(&name, weight.cols) };
         let dims = [("N", n), ("C", weight.cols), ("vocab", weight.rows)];
         self.run(&name, &dims, &[whole(&weight.buffer), whole(tokens), whole(out)], &[])
     }
@@ -297,8 +298,10 @@ impl<L: Launcher> Device for Launched<L> {
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
         let product = [whole(x), whole(&weight.buffer), whole(out)];
         match self.variants {
-            Variants::Plain => self.run(&format!("linear_forward{}", weight.suffix()), &dims, &product, &[]),
-            Variants::Fast => self.matvec(x, weight, None, None, out, n),
+            Variants::Plain if !weight.is_quantized() => {
+                self.run(&format!("linear_forward{}", weight.suffix()), &dims, &product, &[])
+            }
+            _ => self.matvec(x, weight, None, None, out, n),
         }
     }
     fn bias_add(&self, x: &mut L::Buffer, bias: &L::Buffer, n: usize, c: usize) -> Result<()> {
@@ -396,6 +399,15 @@ impl<L: Launcher> Device for Launched<L> {
         self.run(&format!("cache_gather{}", suffix(dtype)), &dims, &buffers, &[])
     }
 
+    fn attention(
+        &self,
+        acts: &mut Activations<Self>,
+        cache: &mut KvLayer<Self>,
+        step: &Step<Self>,
+        shape: AttentionShape,
+    ) -> Result<()> {
+        boxes::attention(self, acts, cache, step, shape)
+    }
     fn linear(&self, x: &L::Buffer, linear: &Linear<Self>, out: &mut L::Buffer, n: usize) -> Result<()> {
         boxes::linear(self, x, linear, out, n)
     }
@@ -450,9 +462,8 @@ impl<L: Launcher> Launched<L> {
         out: &L::Buffer,
         n: usize,
     ) -> Result<()> {
-        let kind = if weight.dtype == Dtype::F32 { "_f32" } else { weight.suffix() };
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
         let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias), optional(residual)];
-        self.run(&format!("matvec{kind}"), &dims, &buffers, &[])
+        self.run(&format!("matvec{}", weight.storage()), &dims, &buffers, &[])
     }
 }

@@ -9,10 +9,12 @@ use crate::{Dtype, Layout, MatrixView, Result, WeightType};
 /// A weight matrix `[rows, cols]`, row-major.
 #[derive(Debug)]
 pub struct LaunchedMatrix<B> {
-    /// The values.
+    /// The values: elements, or bytes of blocks.
     pub buffer: B,
-    /// Their type: `F32`, `F16` or `BF16`.
+    /// The buffer's type: `F32`, `F16`, `BF16`, or `U8` for blocks.
     pub dtype: Dtype,
+    /// How the weights are stored: as `dtype`, or in the blocks of a type that the kernels read.
+    pub stored: WeightType,
     /// Outputs.
     pub rows: usize,
     /// Inputs.
@@ -20,15 +22,12 @@ pub struct LaunchedMatrix<B> {
 }
 
 impl<B> LaunchedMatrix<B> {
-    /// Puts `parts`, stacked, in the memory of `launcher`.
+    /// Puts `parts`, stacked, in the memory of `launcher`. Blocks that no kernel reads, and parts of several types, are
+    /// widened to `F16`.
     pub(super) fn upload<L: Launcher<Buffer = B>>(launcher: &L, parts: &[MatrixView<'_>]) -> Result<Self> {
         let Stacked { rows, cols, dtype } = MatrixView::stacked(parts)?;
-        let (dtype, stored) = match dtype.and_then(Dtype::of_weights) {
-            Some(dtype) => (dtype, dtype.into()),
-            // blocks, and parts of several types, are widened
-            None => (Dtype::F16, WeightType::F16),
-        };
-        let mut bytes = Vec::with_capacity(rows * cols * dtype.bytes());
+        let stored = dtype.filter(|&dtype| is_read(dtype)).unwrap_or(WeightType::F16);
+        let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
         for part in parts {
             let halves: Vec<f16>;
             let mut part = *part;
@@ -41,23 +40,58 @@ impl<B> LaunchedMatrix<B> {
                 Layout::ColumnMajor => transpose(&part, &mut bytes),
             }
         }
-        let mut buffer = launcher.alloc(dtype, rows * cols)?;
+        let dtype = Dtype::of_weights(stored).unwrap_or(Dtype::U8);
+        let mut buffer = launcher.alloc(dtype, bytes.len() / dtype.bytes())?;
         launcher.write(&mut buffer, &bytes)?;
-        Ok(Self { buffer, dtype, rows, cols })
+        Ok(Self { buffer, dtype, stored, rows, cols })
     }
 
-    /// What the kernels' names say of the type: nothing for `F32`.
+    /// What the names of kernels say of the storage where floats are not mentioned.
     pub(super) const fn suffix(&self) -> &'static str {
-        suffix(self.dtype)
+        match self.dtype {
+            Dtype::F32 => "",
+            _ => self.storage(),
+        }
+    }
+
+    /// What the names of kernels say of the storage.
+    pub(super) const fn storage(&self) -> &'static str {
+        match block_suffix(self.stored) {
+            Some(suffix) => suffix,
+            None if matches!(self.dtype, Dtype::F32) => "_f32",
+            None => suffix(self.dtype),
+        }
+    }
+
+    /// Whether the weights lie in quantised blocks.
+    pub(super) const fn is_quantized(&self) -> bool {
+        matches!(self.dtype, Dtype::U8)
     }
 }
 
-/// What the kernels' names say of a storage type: nothing for `F32`.
+/// Whether kernels read weights of this type.
+const fn is_read(stored: WeightType) -> bool {
+    Dtype::of_weights(stored).is_some() || block_suffix(stored).is_some()
+}
+
+/// What the names of kernels say of a block type; none for plain weights, and for blocks that no kernel reads.
+const fn block_suffix(stored: WeightType) -> Option<&'static str> {
+    match stored {
+        WeightType::Q8_0 => Some("_q8_0"),
+        WeightType::Q4_0 => Some("_q4_0"),
+        WeightType::Q4_1 => Some("_q4_1"),
+        WeightType::Q4K => Some("_q4_k"),
+        WeightType::Q6K => Some("_q6_k"),
+        _ => None,
+    }
+}
+
+/// What the kernels' names say of an element type: nothing for `F32`.
 pub(super) const fn suffix(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "_f16",
         Dtype::BF16 => "_bf16",
-        Dtype::F32 | Dtype::I32 | Dtype::U32 => "",
+        Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => "",
     }
 }
 

@@ -10,6 +10,7 @@ mod device;
 mod matrix;
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use thermite_kernels::catalogue;
 use thermite_kernels::contract::{Bound, Dims, Launch, Limits, Scalar, bindable, check_binding, launch};
@@ -17,7 +18,7 @@ use thermite_kernels::syntax::{Kernel, Role};
 
 pub use matrix::LaunchedMatrix;
 
-use crate::{Dtype, Error, Result};
+use crate::{Dtype, Error, Result, WeightType};
 
 /// One argument of a kernel, by its buffer index.
 #[derive(Debug)]
@@ -75,6 +76,10 @@ pub trait Launcher: Send + Sync + 'static {
     ) -> Result<()>;
     /// Starts what is queued and waits for it.
     fn submit(&self) -> Result<()>;
+    /// Whether [`Launcher::matmul`] serves products of many rows, so that it is worth to widen quantised weights for it.
+    fn has_matmul(&self) -> bool {
+        true
+    }
     /// The vendor's product `out [n, rows] = x [n, cols] W^T`, where there is one for these types and sizes.
     fn matmul(
         &self,
@@ -87,6 +92,9 @@ pub trait Launcher: Send + Sync + 'static {
     }
 }
 
+/// Rows from which quantised weights are widened for the vendor's product.
+const MANY_ROWS: usize = 32;
+
 /// Which of a kernel's variants are launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variants {
@@ -98,15 +106,17 @@ pub enum Variants {
 
 /// A device that launches the Metal kernels on the machine `L`.
 #[derive(Debug)]
-pub struct Launched<L> {
+pub struct Launched<L: Launcher> {
     launcher: L,
     variants: Variants,
+    /// Quantised weights, widened for a product of many rows.
+    widened: Mutex<Option<LaunchedMatrix<L::Buffer>>>,
 }
 
 impl<L: Launcher> Launched<L> {
     /// A device on `launcher`.
     pub const fn new(launcher: L, variants: Variants) -> Self {
-        Self { launcher, variants }
+        Self { launcher, variants, widened: Mutex::new(None) }
     }
 
     /// The machine.
@@ -149,8 +159,46 @@ impl<L: Launcher> Launched<L> {
     ) -> Option<Result<()>> {
         match self.variants {
             Variants::Plain => None,
+            Variants::Fast if weight.is_quantized() => self.widened_matmul(x, weight, out, n),
             Variants::Fast => self.launcher.matmul(x, weight, out, n),
         }
+    }
+
+    /// The vendor's product with quantised weights, which are widened first: for many rows. What they are widened into
+    /// serves every product, one after another.
+    fn widened_matmul(
+        &self,
+        x: &L::Buffer,
+        weight: &LaunchedMatrix<L::Buffer>,
+        out: &mut L::Buffer,
+        n: usize,
+    ) -> Option<Result<()>> {
+        if n < MANY_ROWS || !self.launcher.has_matmul() {
+            return None;
+        }
+        let mut widened = self.widened.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.widen(weight, &mut widened) {
+            Ok(halves) => self.launcher.matmul(x, halves, out, n),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// `weight` as `F16`, in a buffer that grows to the largest.
+    fn widen<'w>(
+        &self,
+        weight: &LaunchedMatrix<L::Buffer>,
+        widened: &'w mut Option<LaunchedMatrix<L::Buffer>>,
+    ) -> Result<&'w LaunchedMatrix<L::Buffer>> {
+        let (rows, cols) = (weight.rows, weight.cols);
+        let fitting = widened.take().filter(|halves| L::shape(&halves.buffer).1 >= rows * cols);
+        let buffer = match fitting {
+            Some(halves) => halves.buffer,
+            None => self.launcher.alloc(Dtype::F16, rows * cols)?,
+        };
+        let dims = [("M", rows), ("K", cols)];
+        let name = format!("dequantize{}", weight.storage());
+        self.run(&name, &dims, &[whole(&weight.buffer), whole(&buffer)], &[])?;
+        Ok(widened.insert(LaunchedMatrix { buffer, dtype: Dtype::F16, stored: WeightType::F16, rows, cols }))
     }
 
     /// `name` with `_v4` where fast variants are wanted and four divides `length`.
@@ -212,5 +260,6 @@ pub const fn scalar(dtype: Dtype) -> Scalar {
         Dtype::BF16 => Scalar::Bf16,
         Dtype::I32 => Scalar::I32,
         Dtype::U32 => Scalar::U32,
+        Dtype::U8 => Scalar::U8,
     }
 }

@@ -3,6 +3,7 @@
 mod attention;
 mod linear;
 mod paging;
+mod quant;
 mod rows;
 mod sampling;
 
@@ -20,6 +21,7 @@ pub(super) static ALL: &[&[Contract]] = &[
     linear::DECODE,
     attention::DECODE_ATTENTION,
     paging::PAGING,
+    quant::QUANT,
 ];
 
 /// One float (or int) a simdgroup: what a reduction over a threadgroup needs.

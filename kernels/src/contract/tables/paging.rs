@@ -47,6 +47,22 @@ pub(super) static PAGING: &[Contract] = &[
         threadgroup_memory: &[],
     },
     Contract {
+        kernel: "place_heads",
+        buffers: &[
+            update("qkv", &["N", "(nh + 2 * n_kv_head) * hs"]),
+            read("gamma_q", &["hs"]).or_nil(),
+            read("gamma_k", &["hs"]).or_nil(),
+            read("freqs", &["n_positions", "hs"]).or_nil(),
+            read("positions", &["N"]).below("n_positions"),
+            read("slots", &["N"]).below("n_blocks * block_size").or_negative(),
+            update("k_cache", CACHE),
+            update("v_cache", CACHE),
+        ],
+        conditions: &["1 <= block_size", "hs % 2 == 0", "2 <= hs"],
+        dispatch: Dispatch::Groups { grid: ["ceil((nh + 2 * n_kv_head) / 4)", "N", "1"], threads: "128" },
+        threadgroup_memory: &[],
+    },
+    Contract {
         kernel: "cache_gather",
         buffers: &[
             read("k_cache", CACHE),

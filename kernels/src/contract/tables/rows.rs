@@ -94,6 +94,10 @@ pub(super) static RESIDUAL: &[Contract] = &[
         ],
     ),
     row_norm(
+        "rmsnorm_add",
+        &[update("residual", &["N", "C"]), read("x", &["N", "C"]), read("gamma", &["C"])],
+    ),
+    row_norm(
         "residual_rmsnorm",
         &[
             update("residual", &["N", "C"]),
