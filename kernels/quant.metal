@@ -94,7 +94,7 @@ template [[host_name("positional_embedding_add_q4_k")]] kernel decltype(embed_po
 template [[host_name("positional_embedding_add_q6_k")]] kernel decltype(embed_position<Q6_K>) embed_position<Q6_K>;
 
 template <typename Q>
-kernel void widen(
+kernel void halve(
     device const uchar* W   [[buffer(0)]],
     device half*        out [[buffer(1)]],
     constant int&       K   [[buffer(2)]],
@@ -107,11 +107,11 @@ kernel void widen(
     store8(out + ulong(m) * K + runs.x, w.first);
     store8(out + ulong(m) * K + runs.y, w.second);
 }
-template [[host_name("dequantize_q8_0")]] kernel decltype(widen<Q8_0>) widen<Q8_0>;
-template [[host_name("dequantize_q4_0")]] kernel decltype(widen<Q4_0>) widen<Q4_0>;
-template [[host_name("dequantize_q4_1")]] kernel decltype(widen<Q4_1>) widen<Q4_1>;
-template [[host_name("dequantize_q4_k")]] kernel decltype(widen<Q4_K>) widen<Q4_K>;
-template [[host_name("dequantize_q6_k")]] kernel decltype(widen<Q6_K>) widen<Q6_K>;
+template [[host_name("dequantize_q8_0")]] kernel decltype(halve<Q8_0>) halve<Q8_0>;
+template [[host_name("dequantize_q4_0")]] kernel decltype(halve<Q4_0>) halve<Q4_0>;
+template [[host_name("dequantize_q4_1")]] kernel decltype(halve<Q4_1>) halve<Q4_1>;
+template [[host_name("dequantize_q4_k")]] kernel decltype(halve<Q4_K>) halve<Q4_K>;
+template [[host_name("dequantize_q6_k")]] kernel decltype(halve<Q6_K>) halve<Q6_K>;
 
 constant constexpr int ROWS = 4;   // of W that a simdgroup has: they share what it reads of x
 
