@@ -189,9 +189,14 @@ impl Architecture {
         if self.name == "gemma3" { 1e6 } else { 1e4 }
     }
 
-    /// Whether sizes of heads and numbers of key heads follow from others where the config does not say; else there
-    /// are numbers that a config must not leave out.
-    pub(super) fn defaults_are_derived(&self) -> bool {
+    /// Whether the size of a head follows from others where the config does not say; else there is a number that a
+    /// config must not leave out.
+    pub(super) fn derives_head_dim(&self) -> bool {
+        matches!(self.name, "gpt2" | "llama" | "qwen2")
+    }
+
+    /// Whether there are as many key heads as query heads where the config does not say.
+    pub(super) fn derives_key_heads(&self) -> bool {
         matches!(self.name, "gpt2" | "llama")
     }
 

@@ -79,7 +79,7 @@ impl Config {
         let derived = need("hidden_size", self.hidden_size)?.checked_div(heads);
         let derived =
             derived.ok_or_else(|| refuse("num_attention_heads", heads.to_string(), "at least 1"))?;
-        let default = architecture.defaults_are_derived().then_some(derived);
+        let default = architecture.derives_head_dim().then_some(derived);
         Ok(need("head_dim", self.head_dim.or(default))? as usize)
     }
 
@@ -106,7 +106,7 @@ impl Config {
         header.set(key("embedding_length"), &n_embd);
         header.set(key("feed_forward_length"), &self.intermediate_size.unwrap_or(n_embd.saturating_mul(4)));
         header.set(key("attention.head_count"), &n_head);
-        let same = architecture.defaults_are_derived().then_some(n_head);
+        let same = architecture.derives_key_heads().then_some(n_head);
         let n_kv_head = need("num_key_value_heads", self.num_key_value_heads.or(same))?;
         header.set(key("attention.head_count_kv"), &n_kv_head);
         header.set(key("vocab_size"), &need("vocab_size", self.vocab_size)?);
@@ -199,7 +199,7 @@ impl Config {
             header.set(key("final_logit_softcapping"), &cap);
         }
         if let Some(scalar) = self.query_pre_attn_scalar.filter(|&scalar| scalar != head_dim as f32) {
-            header.set(key("attention.scale"), &scalar.sqrt().recip());
+            header.set(key("attention.scale"), &(f64::from(scalar).sqrt().recip() as f32));
         }
         Ok(())
     }

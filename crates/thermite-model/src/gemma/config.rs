@@ -87,9 +87,12 @@ const fn defaults(architecture: Architecture) -> Defaults {
     }
 }
 
-/// `1 / sqrt(query_pre_attn_scalar)`. GGUF does not have that field: it is the size of a head but in the largest
-/// model of each generation, which is known by its layers.
+/// `1 / sqrt(query_pre_attn_scalar)`. GGUF has it where its writer said so; else it follows from the size of a head
+/// but in the largest model of each generation, which is known by its layers.
 fn score_scale(fields: &Fields, sizes: &Config) -> Result<f32> {
+    if let Some(scale) = fields.find_positive(Name("", "attention.scale"))? {
+        return Ok(scale as f32);
+    }
     let largest = matches!(
         (sizes.architecture, sizes.n_layer),
         (Architecture::Gemma2, 46) | (Architecture::Gemma3, 62)
