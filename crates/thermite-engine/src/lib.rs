@@ -6,6 +6,7 @@
 
 mod blocks;
 mod builtin;
+pub mod chat;
 mod decoder;
 mod detokenizer;
 mod engine;
