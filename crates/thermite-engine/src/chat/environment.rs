@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Zoned;
 use jiff::fmt::strtime::BrokenDownTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -30,7 +30,11 @@ impl std::error::Error for Raised {}
 ///
 /// # Errors
 /// None: the syntax is Jinja's own.
-pub(super) fn environment(mark: Option<char>, fuel: u64, now: fn() -> Zoned) -> Result<Environment<'static>, Error> {
+pub(super) fn environment(
+    mark: Option<char>,
+    fuel: u64,
+    now: fn() -> Zoned,
+) -> Result<Environment<'static>, Error> {
     let mut env = Environment::new();
     env.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -38,6 +42,7 @@ pub(super) fn environment(mark: Option<char>, fuel: u64, now: fn() -> Zoned) -> 
     env.set_unknown_method_callback(unknown_method_callback);
     env.set_recursion_limit(MAX_RECURSION);
     env.set_fuel(Some(fuel));
+    env.set_debug(false); // it would print values
     env.add_filter("tojson", move |state: &mut State<'_, '_>, value: &Value, style: Kwargs| {
         let json = Style::from_kwargs(&style, mark)?.dump(value)?;
         state.consume_fuel(json.len() as u64 / 4)?;
@@ -46,6 +51,9 @@ pub(super) fn environment(mark: Option<char>, fuel: u64, now: fn() -> Zoned) -> 
     env.add_filter("fromjson", |text: &str| {
         serde_json::from_str::<Value>(text).map_err(|e| wrong(format!("fromjson: {e}")))
     });
+    // texts are both in Python, none is neither
+    env.add_test("iterable", |value: &Value| is_any(value, &[ValueKind::Iterable]));
+    env.add_test("sequence", |value: &Value| is_any(value, &[]));
     env.add_function("raise_exception", |message: String| {
         Err::<Value, _>(wrong("raised").with_source(Raised(message)))
     });
@@ -55,6 +63,12 @@ pub(super) fn environment(mark: Option<char>, fuel: u64, now: fn() -> Zoned) -> 
         written.map_err(|e| wrong(format!("strftime_now: {e}"))).map(|()| text)
     });
     Ok(env)
+}
+
+fn is_any(value: &Value, more: &[ValueKind]) -> bool {
+    use ValueKind::{Map, Seq, String, Undefined};
+    let kind = value.kind();
+    matches!(kind, String | Seq | Map | Undefined) || more.contains(&kind)
 }
 
 fn wrong(what: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -15,8 +15,8 @@ mod tests;
 use std::fmt;
 
 use jiff::Zoned;
-use minijinja::value::{Serde, Value};
 use minijinja::ErrorKind;
+use minijinja::value::{Serde, Value};
 use serde::{Deserialize, Serialize};
 
 use self::environment::{Raised, environment};
@@ -29,10 +29,16 @@ pub use self::source::ChatTemplates;
 pub use minijinja::value::Value as TemplateValue;
 
 /// Fuel of every rendering: one for a step, and for 64 bytes that are made.
-const FUEL: u64 = 1 << 20;
+const FUEL: u64 = 1 << 17;
 
-/// Fuel for a byte of the conversation on top of that.
-const FUEL_PER_BYTE: u64 = 8;
+/// Fuel for a byte of the conversation on top of that: steps are taken for every message.
+const FUEL_PER_BYTE: u64 = 16;
+
+/// Fuel of the longest conversation.
+const MAX_FUEL: u64 = 1 << 21;
+
+/// Bytes of stack for one fuel. A template can nest values into each other, and whoever prints or frees them recurses.
+const STACK_PER_FUEL: usize = 256;
 
 /// Bytes of a template's source, at most.
 const MAX_SOURCE: usize = 1 << 20;
@@ -86,6 +92,9 @@ pub enum TemplateError {
         /// Why.
         reason: String,
     },
+    /// No thread to render it on.
+    #[error("no thread to render a chat template on: {0}")]
+    Thread(std::io::Error),
     /// `chat_template` has another form than a text or a list of named ones.
     #[error("{origin}: {reason}")]
     Form {
@@ -229,15 +238,25 @@ impl ChatTemplate {
         Ok(Prompt::from_marked(&text, mark))
     }
 
-    fn render_marked(&self, conversation: &Conversation, mark: Option<char>) -> Result<String, TemplateError> {
+    fn render_marked(
+        &self,
+        conversation: &Conversation,
+        mark: Option<char>,
+    ) -> Result<String, TemplateError> {
         let bytes: usize = conversation.values().flat_map(texts_of).map(|text| text.len()).sum();
-        let fuel = FUEL.saturating_add(FUEL_PER_BYTE.saturating_mul(bytes as u64));
-        environment(mark, fuel, self.now)
-            .and_then(|env| {
-                let template = env.template_from_named_str("", &self.source)?;
-                template.render(self.variables(conversation))
-            })
-            .map_err(|error| self.error(&error, fuel))
+        let fuel = FUEL_PER_BYTE.saturating_mul(bytes as u64).saturating_add(FUEL).min(MAX_FUEL);
+        let render = || {
+            let env = environment(mark, fuel, self.now)?;
+            env.template_from_named_str("", &self.source)?.render(self.variables(conversation))
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(fuel as usize * STACK_PER_FUEL);
+            let rendering = thread.spawn_scoped(scope, render).map_err(TemplateError::Thread)?;
+            match rendering.join() {
+                Ok(rendered) => rendered.map_err(|error| self.error(&error, fuel)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     fn variables(&self, conversation: &Conversation) -> Value {
@@ -252,7 +271,7 @@ impl ChatTemplate {
             variables.extend(token.iter().map(|token| (name, Value::from(token.as_str()))));
         }
         variables.extend(extra.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        variables.into_iter().collect()
+        Value::from_pairs(variables)
     }
 
     fn error(&self, error: &minijinja::Error, fuel: u64) -> TemplateError {

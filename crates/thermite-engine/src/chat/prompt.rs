@@ -61,12 +61,10 @@ impl Marker<'_> {
     /// The messages of a conversation with their texts marked, but for their roles.
     pub(super) fn mark_messages(&self, messages: &Value) -> Value {
         let message = |message: Value| match entries_of(&message) {
-            Some(entries) => entries
-                .map(|(key, value)| match key.as_str() {
-                    Some("role") => (key, value),
-                    _ => (self.mark_value(&key), self.mark_value(&value)),
-                })
-                .collect(),
+            Some(entries) => Value::from_pairs(entries.map(|(key, value)| match key.as_str() {
+                Some("role") => (key, value),
+                _ => (self.mark_value(&key), self.mark_value(&value)),
+            })),
             None => self.mark_value(&message),
         };
         match messages.kind() {
@@ -81,7 +79,8 @@ impl Marker<'_> {
     /// `value` with its texts marked.
     pub(super) fn mark_value(&self, value: &Value) -> Value {
         if let Some(entries) = entries_of(value) {
-            return entries.map(|(key, value)| (self.mark_value(&key), self.mark_value(&value))).collect();
+            let marked = |(key, value)| (self.mark_value(&key), self.mark_value(&value));
+            return Value::from_pairs(entries.map(marked));
         }
         match value.kind() {
             ValueKind::String => match value.as_str().and_then(|text| self.mark_text(text)) {
@@ -98,7 +97,8 @@ impl Marker<'_> {
 
     /// `text` with its marks; `None` if it needs none.
     fn mark_text(&self, text: &str) -> Option<String> {
-        let mut places: Vec<usize> = self.special.iter().flat_map(|special| places_in(text, special)).collect();
+        let mut places: Vec<usize> =
+            self.special.iter().flat_map(|special| places_in(text, special)).collect();
         if places.is_empty() {
             return None;
         }
@@ -187,9 +187,9 @@ mod tests {
         for (text, result) in [
             ("", ""),
             ("a < b and c > d", "a < b and c > d"),
-            ("x<im>y<im>", "x<|im>y<|im|>"),
-            ("<<im>", "<<|im|>"),
-            ("[é] ", "[|é|] "),
+            ("x<im>y<im>", "x<|im>y<|im>"),
+            ("<<im>", "<<|im>"),
+            ("[é] ", "[|é] "),
             ("a <i", "a <|i"),
             ("a <i \n", "a <|i \n"),
             ("m> b", "m|> b"),
@@ -217,7 +217,8 @@ mod tests {
         .unwrap();
         let marked = marker.mark_messages(&value);
         let json = serde_json::to_string(&marked).unwrap();
-        let expected = r#"[{"role":"<im>","content":["<|im|>",{"role":"<|im|>","<|im|>":1.5}],"n":null,"b":true}]"#;
+        let expected =
+            r#"[{"role":"<im>","content":["<|im>",{"role":"<|im>","<|im>":1.5}],"n":null,"b":true}]"#;
         assert_eq!(json, expected);
         let texts: Vec<_> = texts_of(&value).iter().map(|text| text.matches("<im>").count()).collect();
         assert_eq!(texts.iter().sum::<usize>(), 4);

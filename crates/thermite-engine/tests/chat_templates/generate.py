@@ -331,6 +331,8 @@ PYTHON = """\
 {{ 'x' in 'xyz' }} {{ 'k' in {'k': 1} }} {{ 3 is number }} {{ 'a' is string }} {{ [] is iterable }} {{ {} is mapping }}
 {{ none is none }} {{ x is defined }} {{ 'line\\nline' | indent(2) }} {{ [1, 2, 3][1:] | last }} {{ range(3) | list }} {{ 'ab' * 2 }}
 {{ '%.2f' | format(2.5) }} {{ messages[-1]['role'] }} {{ messages[0].nothing is defined }} {{ not messages }} {{ 1 < 2 <= 2 }}
+{{ 'a' is iterable }} {{ none is iterable }} {{ 1 is iterable }} {{ 'a' is sequence }} {{ {} is sequence }} {{ missing is iterable }}
+{% for c in 'ab' %}{{ c }},{% endfor %} {{ {'a': 1} == {'a': 1} }} {{ 'a' 'b' }} {{ ('a' if 0 else 'b') ~ [1][0] }} {{ -1 | abs }}
 {{- '  tight  ' -}}
    end
 """
