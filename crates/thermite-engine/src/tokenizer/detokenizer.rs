@@ -1,6 +1,6 @@
 //! Tokens to text, one at a time, without ever splitting a character.
 
-use crate::tokenizer::Tokenizer;
+use super::Tokenizer;
 
 /// Decodes one text token by token. What all calls give, put together, is
 /// [`Tokenizer::decode`] of all tokens; the cost of a token is that of its own bytes.
@@ -16,9 +16,15 @@ pub struct Detokenizer {
 }
 
 impl Detokenizer {
-    pub(crate) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
+    pub(super) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
         let strip = tokenizer.decoder().strip.map_or(0, |(_, count)| count);
         Self { tokenizer, skip_special, first: true, strip, pending: Vec::new() }
+    }
+
+    /// For tokens that stand behind others: a space that begins them is one.
+    #[must_use]
+    pub fn inside_a_text(self) -> Self {
+        Self { first: false, strip: 0, ..self }
     }
 
     /// Takes the next token; gives the characters that it completes, or `None` if it completes none.
@@ -26,8 +32,7 @@ impl Detokenizer {
         if self.skip_special && self.tokenizer.is_special(id) {
             return None;
         }
-        let piece = self.tokenizer.token_piece(id)?;
-        let bytes = self.tokenizer.decoder().bytes(&piece, self.first);
+        let bytes = self.tokenizer.bytes_at(id, self.first)?;
         self.first = false;
         self.pending.extend(bytes);
         let text = take_characters(&mut self.pending);

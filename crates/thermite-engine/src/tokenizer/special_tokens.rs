@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::tokenizer::TokenizerError;
+use super::error::TokenizerError;
 
 /// The tokens that begin and end a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use crate::tokenizer::TokenizerError;
+use super::error::TokenizerError;
 
 /// The decoder of a `tokenizer.json`, as steps over one token's spelling.
 #[derive(Debug, Default)]
@@ -45,6 +45,18 @@ impl Decoder {
         }
         decoder.add(json)?;
         Ok(decoder)
+    }
+
+    /// That of a byte-level vocabulary.
+    pub(crate) fn byte_level() -> Self {
+        Self { steps: vec![Step::ByteLevel], ..Self::default() }
+    }
+
+    /// That of a scored vocabulary, in which `mark` is a space, of which one stands before a text if `prefixed`.
+    pub(crate) fn scored(mark: char, prefixed: bool) -> Self {
+        let spaces = Step::Replace { from: mark.to_string(), to: " ".to_owned() };
+        let strip = prefixed.then_some((' ', 1));
+        Self { steps: vec![Step::ByteFallback, spaces], strip, spaced: false }
     }
 
     fn add(&mut self, json: &Value) -> Result<(), TokenizerError> {
@@ -134,7 +146,7 @@ impl Decoder {
 }
 
 /// The byte that `<0x..>` spells.
-fn spelled_byte(piece: &str) -> Option<u8> {
+pub(super) fn spelled_byte(piece: &str) -> Option<u8> {
     let digits = piece.strip_prefix("<0x")?.strip_suffix('>')?;
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
@@ -148,6 +160,16 @@ fn alphabet_byte(c: char) -> Option<u8> {
         code @ 0..0x100 => Some(code as u8).filter(|&b| stands_for_itself(b)),
         code => SHIFTED.get(code as usize - 0x100).copied(),
     }
+}
+
+/// The character of the byte-level alphabet that stands for `byte`.
+pub(super) fn byte_alphabet(byte: u8) -> char {
+    static ALPHABET: LazyLock<Vec<char>> = LazyLock::new(|| {
+        let mut shifted = '\u{100}'..;
+        let character = |byte: u8| if stands_for_itself(byte) { Some(byte.into()) } else { shifted.next() };
+        (0..=u8::MAX).filter_map(character).collect()
+    });
+    ALPHABET[usize::from(byte)]
 }
 
 fn stands_for_itself(byte: u8) -> bool {
@@ -172,6 +194,7 @@ mod tests {
             }
         }
         assert!(seen.iter().all(|&s| s));
+        assert!((0..=u8::MAX).all(|byte| alphabet_byte(byte_alphabet(byte)) == Some(byte)));
         assert_eq!(alphabet_byte('Ġ'), Some(b' '));
         assert_eq!(alphabet_byte('Ċ'), Some(b'\n'));
         assert_eq!(alphabet_byte('€'), None);
