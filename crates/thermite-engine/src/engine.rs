@@ -1,13 +1,16 @@
 //! A model with its tokenizer, cache and sampler: text in, text out.
 
+use std::ops::ControlFlow;
+
 use thermite_device::{AttentionKind, Batch, Device, Dtype, Outputs};
 use thermite_formats::ModelFiles;
 use thermite_model::{Config, KvCache, Model, Options};
 
 use crate::blocks::{BlockPool, BlockTable};
+use crate::chat::{ChatTemplates, Conversation};
+use crate::files::load_tokenizer;
 use crate::sampler::Sampler;
 use crate::sampling::{Generator, SamplingParams};
-use crate::special_tokens::SpecialTokens;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -70,23 +73,6 @@ impl EngineOptions {
     }
 }
 
-/// The tokenizer of a model's files, and what they say of the tokens that begin and end a text.
-///
-/// # Errors
-/// Files that are missing or of another form.
-pub fn load_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
-    let folder = files.hugging_face()?;
-    let json = folder.tokenizer_json()?;
-    let special = SpecialTokens::from_configs(
-        &folder.config_json,
-        folder.tokenizer_config_json.as_deref(),
-        folder.generation_config_json.as_deref(),
-    );
-    special
-        .and_then(|special| Tokenizer::from_bytes(json, &special))
-        .map_err(|source| Error::TokenizerFiles { folder: files.origin.clone(), source })
-}
-
 /// A sequence in the cache.
 #[derive(Debug, Default)]
 pub struct Sequence {
@@ -102,6 +88,11 @@ impl Sequence {
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// How many of its tokens are in the cache.
+    pub(crate) fn cached(&self) -> usize {
+        self.cached
     }
 
     /// Adds a chosen token, to be run by the next [`Engine::extend`].
@@ -182,13 +173,23 @@ impl<D: Device> Engine<D> {
         self.known(self.tokenizer.encode(text, false, true)?)
     }
 
+    /// Token ids of a conversation, as the model's chat template writes it. What messages say spells no special
+    /// token: see [`Prompt`](crate::chat::Prompt).
+    ///
+    /// # Errors
+    /// A template that fails or refuses the conversation; as [`Engine::encode`].
+    pub fn encode_chat(&self, templates: &ChatTemplates, conversation: &Conversation) -> Result<Vec<u32>> {
+        let prompt = templates.of(conversation).prompt(conversation, self.tokenizer.special_tokens())?;
+        self.known(self.tokenizer.encode_prompt(&prompt)?)
+    }
+
     fn known(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
         let n_vocab = self.config().n_vocab;
         match ids.iter().find(|&&id| id as usize >= n_vocab) {
             None => Ok(ids),
             Some(&id) => {
                 let piece = self.tokenizer.token_piece(id).unwrap_or_default();
-                Err(Error::Vocabulary { id, piece, n_vocab })
+                Err(Error::TokenId { id, piece, n_vocab })
             }
         }
     }
@@ -199,6 +200,20 @@ impl<D: Device> Engine<D> {
     /// # Errors
     /// An empty sequence; more tokens than the context holds; those of the model. The sequence is then as it was.
     pub fn extend(&mut self, sequence: &mut Sequence, tokens: &[u32]) -> Result<()> {
+        self.extend_while(sequence, tokens, || ControlFlow::Continue(())).map(drop)
+    }
+
+    /// As [`Engine::extend`]; asks before every chunk after the first whether to go on. If not, what is left to run is
+    /// run by the next call, and there are no logits yet.
+    ///
+    /// # Errors
+    /// As [`Engine::extend`].
+    pub fn extend_while(
+        &mut self,
+        sequence: &mut Sequence,
+        tokens: &[u32],
+        go_on: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let (before, total) = (sequence.tokens.len(), sequence.tokens.len() + tokens.len());
         if total == 0 {
             return Err(Error::EmptyPrompt);
@@ -209,17 +224,26 @@ impl<D: Device> Engine<D> {
         self.pool.grow(&mut sequence.blocks, total)?;
         sequence.cached = sequence.cached.min(total - 1);
         sequence.tokens.extend_from_slice(tokens);
-        let done = self.run(sequence);
+        let done = self.run(sequence, go_on);
         if done.is_err() {
             sequence.tokens.truncate(before);
+            sequence.cached = sequence.cached.min(before);
         }
         done
     }
 
-    fn run(&mut self, sequence: &mut Sequence) -> Result<()> {
+    fn run(
+        &mut self,
+        sequence: &mut Sequence,
+        mut go_on: impl FnMut() -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>> {
         let total = sequence.tokens.len();
-        let mut start = sequence.cached;
+        let first = sequence.cached;
+        let mut start = first;
         while start < total {
+            if start > first && go_on().is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
             let end = total.min(start + self.model.options().max_rows);
             let outputs = if end == total { Outputs::Last } else { Outputs::None };
             let tokens = &sequence.tokens[start..end];
@@ -227,9 +251,9 @@ impl<D: Device> Engine<D> {
             self.batch.push(tokens, start, sequence.blocks.blocks(), BLOCK_SIZE, outputs)?;
             self.model.forward(&self.batch, &mut self.cache)?;
             start = end;
+            sequence.cached = end;
         }
-        sequence.cached = total;
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Chooses the token that follows the sequence last extended.

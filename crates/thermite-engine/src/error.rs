@@ -2,6 +2,7 @@
 
 use std::path::{MAIN_SEPARATOR, PathBuf};
 
+use crate::chat::TemplateError;
 use crate::sampling::SamplingError;
 use crate::stop::EmptyStop;
 use crate::tokenizer::TokenizerError;
@@ -29,6 +30,25 @@ pub enum Error {
         /// What is wrong, and in which of them.
         source: TokenizerError,
     },
+    /// The vocabulary in a GGUF file.
+    #[error("{}: {source}", file.display())]
+    Vocabulary {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: TokenizerError,
+    },
+    /// A chat template in a model's files; the error begins with the file's name, or with the key.
+    #[error("{}: {source}", files.display())]
+    Templates {
+        /// The folder or file.
+        files: PathBuf,
+        /// What is wrong.
+        source: TemplateError,
+    },
+    /// A chat template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// A sampling parameter.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -92,7 +112,7 @@ pub enum Error {
     },
     /// A tokenizer that can spell ids that the model does not have.
     #[error("the tokenizer gave id {id} for {piece:?}, but the model's vocabulary has {n_vocab} entries")]
-    Vocabulary {
+    TokenId {
         /// The id.
         id: u32,
         /// Its text.

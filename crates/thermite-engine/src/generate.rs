@@ -7,10 +7,10 @@ use serde::Serialize;
 use thermite_device::Device;
 
 use crate::Result;
-use crate::detokenizer::Detokenizer;
 use crate::engine::{Engine, Sequence};
 use crate::sampling::{Generator, SamplingParams};
 use crate::stop::StopMatcher;
+use crate::tokenizer::Detokenizer;
 
 /// What to generate.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +97,8 @@ pub struct Generation {
 
 impl<D: Device> Engine<D> {
     /// Goes on from `prompt`, handing each piece of text to `listen` as soon as it is certain: never half a
-    /// character, never the beginning of a stop string.
+    /// character, never the beginning of a stop string. Between the chunks of a long prompt `listen` is asked with an
+    /// empty piece whether to go on.
     ///
     /// # Errors
     /// A parameter outside its range; an empty prompt, or one longer than the context; those of the model.
@@ -128,13 +129,25 @@ impl<D: Device> Engine<D> {
     ) -> Result<Generation> {
         params.sampling.validate()?;
         let mut writer = Writer {
-            detokenizer: self.tokenizer().detokenizer(true),
+            detokenizer: self.tokenizer().detokenizer(true).inside_a_text(),
             stops: StopMatcher::new(&params.stop)?,
             text: String::new(),
         };
         let begin = Instant::now();
-        self.extend(sequence, prompt)?;
+        let cached = sequence.cached();
+        let read = self.extend_while(sequence, prompt, || listen(""))?;
         let prefilled = begin.elapsed();
+        let prompt_tokens = prompt.len().min(sequence.cached().saturating_sub(cached));
+        if read.is_break() {
+            let timings =
+                Timings { prompt_tokens, prompt_seconds: prefilled.as_secs_f64(), ..Timings::default() };
+            return Ok(Generation {
+                text: String::new(),
+                token_ids: Vec::new(),
+                finish_reason: FinishReason::Cancelled,
+                timings,
+            });
+        }
         let room = self.context() - sequence.tokens().len();
         let limit = params.max_tokens.unwrap_or(usize::MAX).min(room);
 
@@ -168,7 +181,7 @@ impl<D: Device> Engine<D> {
             FinishReason::Stop | FinishReason::Length => writer.finish(&mut listen),
         };
         let timings = Timings {
-            prompt_tokens: prompt.len(),
+            prompt_tokens,
             prompt_seconds: prefilled.as_secs_f64(),
             generated_tokens: token_ids.len(),
             decode_seconds: ended.saturating_sub(first).as_secs_f64(),

@@ -7,32 +7,30 @@
 mod blocks;
 mod builtin;
 pub mod chat;
-mod decoder;
-mod detokenizer;
 mod engine;
 mod error;
 mod evaluate;
+mod files;
 mod generate;
 mod memory;
-mod quiet;
 mod sampler;
 pub mod sampling;
 pub mod scheduler;
-mod special_tokens;
 mod stop;
 mod tokenizer;
 
 pub use blocks::{BlockPool, BlockTable};
 pub use builtin::{BUILTIN, open_model};
-pub use detokenizer::Detokenizer;
-pub use engine::{BLOCK_SIZE, Engine, EngineOptions, Sequence, load_tokenizer};
+pub use engine::{BLOCK_SIZE, Engine, EngineOptions, Sequence};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, windows_of};
+pub use files::{load_chat_templates, load_tokenizer};
 pub use generate::{FinishReason, GenerateParams, Generation, Timings};
 pub use memory::{MemoryPlan, is_weight};
 pub use sampler::Sampler;
 pub use sampling::{Generator, SamplingError, SamplingParams};
 pub use scheduler::Scheduler;
-pub use special_tokens::SpecialTokens;
 pub use stop::{EmptyStop, StopMatcher, Stopping};
-pub use tokenizer::{Tokenizer, TokenizerError};
+pub use tokenizer::{
+    Detokenizer, Joining, SpecialTokens, TokenKind, Tokenizer, TokenizerError, VocabularyParts,
+};

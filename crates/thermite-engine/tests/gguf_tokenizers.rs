@@ -25,8 +25,7 @@ fn parts<'a>(tokens: Vec<&'a str>, kinds: Vec<TokenKind>, joining: Joining<'a>) 
 
 /// Byte-level: all the bytes of ASCII that stand for themselves, a few merges, two special tokens.
 fn byte_level() -> VocabularyParts<'static> {
-    const LETTERS: &str =
-        "! \" # $ % & ' ( ) * + , - . / 0 1 2 3 4 5 6 7 8 9 : ; < = > ? @ A B C a b c d e f g h i l m n o t w | Ġ Ċ Ã ©";
+    const LETTERS: &str = "! \" # $ % & ' ( ) * + , - . / 0 1 2 3 4 5 6 7 8 9 : ; < = > ? @ A B C a b c d e f g h i l m n o t w | Ġ Ċ Ã ©";
     const MORE: [&str; 8] = ["Ġt", "he", "Ġthe", "ab", "abc", "<|end|>", "Ã©", "  "];
     let tokens: Vec<&str> = LETTERS.split(' ').chain(MORE).collect();
     let mut kinds = vec![TokenKind::Normal; tokens.len()];
@@ -47,7 +46,9 @@ fn scored(spelled_bytes: &[String]) -> VocabularyParts<'_> {
         kinds.push(TokenKind::Byte);
         scores.push(0.0);
     }
-    for (piece, score) in [("▁", -9.0), ("a", -8.0), ("b", -7.0), ("▁a", -3.0), ("ab", -1.0), ("▁ab", -2.0), ("ba", -4.0)] {
+    for (piece, score) in
+        [("▁", -9.0), ("a", -8.0), ("b", -7.0), ("▁a", -3.0), ("ab", -1.0), ("▁ab", -2.0), ("ba", -4.0)]
+    {
         tokens.push(piece);
         kinds.push(TokenKind::Normal);
         scores.push(score);
@@ -84,7 +85,10 @@ fn byte_level_words_are_merged_in_rank_order() {
     assert_eq!(plain("a<|end|>").len(), 8);
     assert_eq!(pieces(&tokenizer, "a<|end|>b", false, true), ["a", "<|end|>", "b"]);
     assert_eq!(plain("a  b"), ["a", "  ", "b"]);
-    assert_eq!(tokenizer.decode(&tokenizer.encode("the  é<|end|>", false, true).unwrap(), false), "the  é<|end|>");
+    assert_eq!(
+        tokenizer.decode(&tokenizer.encode("the  é<|end|>", false, true).unwrap(), false),
+        "the  é<|end|>"
+    );
     assert_eq!(tokenizer.decode(&tokenizer.encode("the  é<|end|>", false, true).unwrap(), true), "the  é");
     assert_eq!(tokenizer.special_tokens(), ["<|end|>"]);
     let error = tokenizer.encode("z", false, false).unwrap_err().to_string();
@@ -96,14 +100,19 @@ fn whole_words_come_before_merges_where_the_model_says_so() {
     let vocabulary = VocabularyParts { bos: Some(0), ..byte_level() };
     let Joining::Merges { mut merges, .. } = vocabulary.joining.clone() else { unreachable!() };
     merges.truncate(2); // what "abc" is merged from is gone
-    let with = |pre| Tokenizer::from_parts(&VocabularyParts {
-        joining: Joining::Merges { merges: merges.clone(), pre },
-        ..vocabulary.clone()
-    });
+    let with = |pre| {
+        Tokenizer::from_parts(&VocabularyParts {
+            joining: Joining::Merges { merges: merges.clone(), pre },
+            ..vocabulary.clone()
+        })
+    };
     assert_eq!(pieces(&with("gpt-2").unwrap(), "abc", true, false), ["a", "b", "c"]);
     assert_eq!(pieces(&with("llama-bpe").unwrap(), "abc", true, false), ["!", "abc"]); // with the BOS token
     let error = with("gpt-5").unwrap_err().to_string();
-    assert!(error.starts_with("tokenizer.ggml.pre: the pre-tokeniser \"gpt-5\" is unknown; known are gpt-2, "), "{error}");
+    assert!(
+        error.starts_with("tokenizer.ggml.pre: the pre-tokeniser \"gpt-5\" is unknown; known are gpt-2, "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -129,13 +138,18 @@ fn scored_pieces_are_merged_by_score_and_bytes_spell_the_rest() {
     assert_eq!(pieces(&none, "aé", false, false), ["▁a", "<unk>"]);
     let error = Tokenizer::from_parts(&VocabularyParts { unknown: None, ..scored(&[]) }).unwrap();
     let error = error.encode("é", false, false).unwrap_err().to_string();
-    assert_eq!(error, "the text cannot be tokenized: the vocabulary has no token for \"é\", nor for its bytes");
+    assert_eq!(
+        error,
+        "the text cannot be tokenized: the vocabulary has no token for \"é\", nor for its bytes"
+    );
 }
 
 #[test]
 fn what_begins_and_ends_a_text() {
     let bytes = spelled_bytes();
-    let with = |add_bos, add_eos| Tokenizer::from_parts(&VocabularyParts { add_bos, add_eos, ..scored(&bytes) }).unwrap();
+    let with = |add_bos, add_eos| {
+        Tokenizer::from_parts(&VocabularyParts { add_bos, add_eos, ..scored(&bytes) }).unwrap()
+    };
     assert_eq!(pieces(&with(None, false), "a", true, false), ["<s>", "▁a"]);
     assert_eq!(pieces(&with(Some(false), true), "a", true, false), ["▁a", "</s>"]);
     assert_eq!(pieces(&with(Some(true), true), "", true, false), ["<s>", "</s>"]);
@@ -151,9 +165,15 @@ fn contradictory_vocabularies_are_refused() {
     let count = scored(&bytes).tokens.len();
     let error = |parts: VocabularyParts<'_>| Tokenizer::from_parts(&parts).unwrap_err().to_string();
     let cases = [
-        (VocabularyParts { eos: vec![count as u32], ..scored(&bytes) }, "the eos token is 267, but there are 267 tokens"),
+        (
+            VocabularyParts { eos: vec![count as u32], ..scored(&bytes) },
+            "the eos token is 267, but there are 267 tokens",
+        ),
         (VocabularyParts { kinds: Some(vec![]), ..scored(&bytes) }, "267 tokens, but 0 token types"),
-        (VocabularyParts { joining: Joining::Scores(vec![0.0]), ..scored(&bytes) }, "267 tokens, but 1 scores"),
+        (
+            VocabularyParts { joining: Joining::Scores(vec![0.0]), ..scored(&bytes) },
+            "267 tokens, but 1 scores",
+        ),
         (
             VocabularyParts { bos: None, add_bos: Some(true), ..scored(&bytes) },
             "add_bos_token is set, but there is no bos token",
@@ -174,7 +194,9 @@ fn contradictory_vocabularies_are_refused() {
 #[test]
 fn breaks_keep_tokens_apart_and_nothing_else() {
     let bytes = spelled_bytes();
-    for tokenizer in [Tokenizer::from_parts(&scored(&bytes)).unwrap(), Tokenizer::from_parts(&byte_level()).unwrap()] {
+    for tokenizer in
+        [Tokenizer::from_parts(&scored(&bytes)).unwrap(), Tokenizer::from_parts(&byte_level()).unwrap()]
+    {
         for special in tokenizer.special_tokens() {
             let text = format!("a{special}ab{special}");
             let breaks = vec![2, 5 + special.len()];

@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// Write on from a prompt
     #[command(after_help = help::GENERATE)]
     Generate(GenerateArgs),
-    /// Write a text in turns with a model
+    /// Talk with a model, or write a text in turns with it
     #[command(after_help = help::CHAT)]
     Chat(ChatArgs),
     /// Measure how well a model predicts a text
@@ -74,6 +74,12 @@ pub(crate) struct GenerateArgs {
     /// Do not repeat the prompt before the text
     #[arg(long)]
     pub(crate) no_echo: bool,
+    /// The prompt is a message to an assistant: it is put into the model's chat template
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// What the assistant is to know or to be, said before the prompt
+    #[arg(long, value_name = "TEXT", requires = "chat")]
+    pub(crate) system: Option<String>,
     /// Print one JSON object: text, prompt_token_ids, token_ids, finish_reason, timings
     #[arg(long)]
     pub(crate) json: bool,
@@ -85,6 +91,12 @@ pub(crate) struct GenerateArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
+    /// What the assistant is to know or to be, said before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// No chat template: what is typed is added to a text, and the model goes on from there
+    #[arg(long, conflicts_with = "system")]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]

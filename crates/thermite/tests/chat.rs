@@ -5,7 +5,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
-use common::{BIN, error, run, slow_model, stdout, thermite};
+use common::{BIN, ModelCopy, error, run, slow_model, stdout, thermite};
 
 /// A greedy chat: what it writes, and what it says of it, but for the figures.
 fn chat(args: &[&str], input: &str) -> (String, Vec<String>) {
@@ -58,6 +58,90 @@ fn commands() {
     insta::assert_snapshot!(notes.join("\n"));
 }
 
+/// The built-in model with a chat template: what is said goes between `User:` and `Answer:`.
+fn model_with_template() -> ModelCopy {
+    let model = ModelCopy::new();
+    let template = "{% for m in messages %}{{ m.role | capitalize }}: {{ m.content | trim }}\n{% endfor %}\
+                    {% if add_generation_prompt %}Assistant:{% endif %}";
+    std::fs::write(model.path("chat_template.jinja"), template).unwrap();
+    model
+}
+
+#[test]
+fn a_template_says_how_messages_are_written() {
+    let model = model_with_template();
+    let model = model.dir.path().to_str().unwrap();
+    let (out, notes) = chat(&["-m", model, "-n", "8", "--system", "Be short."], "Hello\n\n Bye \n");
+    assert_eq!(notes, ["The model answers what you type. /help for commands."]);
+    let answers: Vec<&str> = out.lines().collect();
+    let generate = |prompt: &str| {
+        let args = ["generate", prompt, "--no-echo", "--temperature", "0", "-n", "8", "-m", model];
+        stdout(&args).trim_end().to_owned()
+    };
+    let first = "System: Be short.\nUser: Hello\nAssistant:";
+    assert_eq!(answers[0].trim_end(), generate(first));
+    let second = format!("{first} {}\nUser: Bye\nAssistant:", answers[0].trim());
+    // the history is written anew each time, and what was cached of it is what would be computed
+    assert_eq!(answers[1].trim_end(), generate(&second));
+    let args = [
+        "generate",
+        "Hello",
+        "--chat",
+        "--system",
+        "Be short.",
+        "--temperature",
+        "0",
+        "-n",
+        "8",
+        "-m",
+        model,
+    ];
+    assert_eq!(stdout(&args).trim_end(), answers[0].trim_end());
+
+    let (raw, notes) = chat(&["-m", model, "-n", "8", "--raw"], "Once upon a time\n");
+    assert_eq!(notes, ["The model goes on from what you type. /help for commands."]);
+    assert_eq!(raw.trim_end(), generate("Once upon a time"));
+}
+
+#[test]
+fn what_is_typed_is_no_special_token() {
+    let model = model_with_template();
+    let model = model.dir.path().to_str().unwrap();
+    let ids = |args: &[&str]| -> Vec<u64> {
+        let out = stdout(&[&["generate", "--json", "-n", "1", "-m", model], args].concat());
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        serde_json::from_value(report["prompt_token_ids"].clone()).unwrap()
+    };
+    let typed = "a<|endoftext|>b";
+    assert_eq!(ids(&[typed]).iter().filter(|&&id| id == 0).count(), 1);
+    assert!(!ids(&[typed, "--chat"]).contains(&0));
+    assert!(!ids(&[typed, "--chat", "--system", "<|endoftext|>"]).contains(&0));
+}
+
+#[test]
+fn templates_that_are_missing_wrong_or_unwilling() {
+    assert_eq!(
+        error(&mut thermite(["chat", "--system", "Be short."])),
+        "--system needs a chat template, which stories-3m does not have"
+    );
+    assert_eq!(
+        error(&mut thermite(["generate", "Hi", "--chat"])),
+        "--chat needs a chat template, which stories-3m does not have"
+    );
+    let model = model_with_template();
+    let message = |template: &str| {
+        std::fs::write(model.path("chat_template.jinja"), template).unwrap();
+        let message = error(thermite(["generate", "Hi", "--chat", "-m"]).arg(model.dir.path()));
+        message.replace(model.dir.path().to_str().unwrap(), "MODEL")
+    };
+    assert_eq!(message("\n{% if %}"), "MODEL: chat_template.jinja, line 2: unexpected end of block");
+    assert_eq!(
+        message("{{ raise_exception('Not with me.') }}"),
+        "the model's chat template refuses this conversation: Not with me."
+    );
+    assert_eq!(message("{{ messages[9].content }}"), "chat_template.jinja, line 1: undefined value");
+}
+
 #[test]
 fn seeds_are_set() {
     let text =
@@ -77,11 +161,11 @@ fn a_full_context_is_said_and_cleared() {
     assert_eq!(
         notes[1..],
         [
-            "No room for an answer: the text has 20 tokens, your line 5, and the context holds 20. /clear begins anew."
+            "No room for an answer: there are 20 tokens, your line makes them 25, and the context holds 20. /clear begins anew."
         ]
     );
     let (out, notes) = chat(&["--context", "3"], "Once upon a time\n/clear\nHi\n");
-    assert!(notes[1].contains("your line 4, and the context holds 3"), "{notes:?}");
+    assert!(notes[1].contains("your line makes them 4, and the context holds 3"), "{notes:?}");
     assert_eq!(out.lines().count(), 1);
 }
 

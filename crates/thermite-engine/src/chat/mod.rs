@@ -5,6 +5,7 @@
 //! gets a budget: fuel for its steps and for every byte that it makes, which bounds time, memory and output alike.
 
 mod environment;
+mod format;
 mod generation;
 mod json;
 mod prompt;

@@ -123,9 +123,10 @@ impl SamplingParams {
             ("temperature", self.temperature, |x| x >= 0.0, "0 (greedy) or more"),
             ("top_p", self.top_p, |x| (0.0..=1.0).contains(&x), "from 0 to 1"),
             ("min_p", self.min_p, |x| (0.0..=1.0).contains(&x), "from 0 to 1"),
-            ("repeat_penalty", self.repeat_penalty, |x| x > 0.0, "above 0"),
-            ("presence_penalty", self.presence_penalty, |_| true, "a finite number"),
-            ("frequency_penalty", self.frequency_penalty, |_| true, "a finite number"),
+            // logits are multiplied by these, or added to: beyond, they would overflow
+            ("repeat_penalty", self.repeat_penalty, |x| (0.01..=100.0).contains(&x), "from 0.01 to 100"),
+            ("presence_penalty", self.presence_penalty, |x| x.abs() <= 100.0, "from -100 to 100"),
+            ("frequency_penalty", self.frequency_penalty, |x| x.abs() <= 100.0, "from -100 to 100"),
             ("softcap", softcap, |x| x > 0.0, "above 0"),
         ];
         for (parameter, value, fits, allowed) in checks {
@@ -159,9 +160,9 @@ mod tests {
             ("temperature", |p, x| p.temperature = x, &[-0.1]),
             ("top_p", |p, x| p.top_p = x, &[-0.1, 1.1]),
             ("min_p", |p, x| p.min_p = x, &[-0.1, 1.1]),
-            ("repeat_penalty", |p, x| p.repeat_penalty = x, &[0.0, -1.0]),
-            ("presence_penalty", |p, x| p.presence_penalty = x, &[]),
-            ("frequency_penalty", |p, x| p.frequency_penalty = x, &[]),
+            ("repeat_penalty", |p, x| p.repeat_penalty = x, &[0.0, -1.0, 1e-40, 101.0]),
+            ("presence_penalty", |p, x| p.presence_penalty = x, &[-101.0, 1e38]),
+            ("frequency_penalty", |p, x| p.frequency_penalty = x, &[-1e38, 101.0]),
             ("softcap", |p, x| p.softcap = Some(x), &[0.0, -30.0]),
         ];
         for (name, set, bad) in cases {

@@ -48,7 +48,12 @@ impl ByteLevel {
         Ok(Self { bytes: bytes.collect(), ids, merges: table, pre_tokenizer })
     }
 
-    pub(super) fn encode(&self, pieces: &Pieces, text: &str, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    pub(super) fn encode(
+        &self,
+        pieces: &Pieces,
+        text: &str,
+        out: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
         let words = self.pre_tokenizer.words(text);
         let words = words.map_err(|error| TokenizerError::Encode { reason: error.to_string() })?;
         for word in words {
@@ -65,11 +70,13 @@ impl ByteLevel {
                 return Ok(());
             }
         }
-        let symbol = |(i, &byte): (usize, &u8)| Symbol { range: i..i + 1, token: self.bytes[usize::from(byte)] };
+        let symbol =
+            |(i, &byte): (usize, &u8)| Symbol { range: i..i + 1, token: self.bytes[usize::from(byte)] };
         let symbols = word.iter().enumerate().map(symbol).collect();
         let merged = merge_all(symbols, |left, right| self.merges.get(&(left.token?, right.token?)).copied());
         for symbol in merged {
-            let byte = || format!("the vocabulary has no token for the byte 0x{:02X}", word[symbol.range.start]);
+            let byte =
+                || format!("the vocabulary has no token for the byte 0x{:02X}", word[symbol.range.start]);
             out.push(symbol.token.ok_or_else(|| TokenizerError::Encode { reason: byte() })?);
         }
         Ok(())

@@ -44,7 +44,13 @@ impl<'a> VocabularyParts<'a> {
                 pre: metadata.find(PRE)?.unwrap_or("default"),
             },
             "llama" => Joining::Scores(metadata.get(SCORES)?),
-            other => return Err(TokenizerError::Model { key: MODEL, model: other.to_owned(), known: "gpt2, llama" }),
+            other => {
+                return Err(TokenizerError::Model {
+                    key: MODEL,
+                    model: other.to_owned(),
+                    known: "gpt2, llama",
+                });
+            }
         };
         let scored = matches!(joining, Joining::Scores(_));
         // SentencePiece's own places, where a file does not say; of a vocabulary that has them
@@ -54,7 +60,8 @@ impl<'a> VocabularyParts<'a> {
         let mut eos: Vec<u32> = id("eos")?.or_else(|| usual(2)).into_iter().collect();
         eos.extend([id("eot")?, id("eom")?].into_iter().flatten());
         if let Some(kinds) = &kinds {
-            let control = tokens.iter().zip(kinds).zip(0..).filter(|((_, kind), _)| **kind == TokenKind::Control);
+            let control =
+                tokens.iter().zip(kinds).zip(0..).filter(|((_, kind), _)| **kind == TokenKind::Control);
             eos.extend(control.filter(|((token, _), _)| ENDS.contains(token)).map(|(_, id)| id));
         }
         Ok(Self {

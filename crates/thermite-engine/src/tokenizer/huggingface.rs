@@ -94,10 +94,11 @@ impl HuggingFace {
     /// Ids of `text`, without what stands around a text; no special token is recognised across one of `breaks`.
     pub(super) fn encode_broken(&self, text: &str, breaks: &[usize]) -> Result<Vec<u32>, TokenizerError> {
         let fragments = self.splitter.split(text, true, breaks);
-        let strips = |i: Option<usize>, side: fn(&SpecialToken) -> bool| match i.and_then(|i| fragments.get(i)) {
-            Some(Fragment::Token(id)) => self.special_token(*id).is_some_and(side),
-            _ => false,
-        };
+        let strips =
+            |i: Option<usize>, side: fn(&SpecialToken) -> bool| match i.and_then(|i| fragments.get(i)) {
+                Some(Fragment::Token(id)) => self.special_token(*id).is_some_and(side),
+                _ => false,
+            };
         let mut out = Vec::new();
         for (i, fragment) in fragments.iter().enumerate() {
             match *fragment {

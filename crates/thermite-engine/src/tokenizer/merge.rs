@@ -72,7 +72,8 @@ mod tests {
     fn plain(text: &str, rank: impl Fn(&str) -> Option<u32>) -> Vec<String> {
         let mut parts: Vec<String> = text.chars().map(String::from).collect();
         loop {
-            let ranked = parts.windows(2).enumerate().filter_map(|(i, pair)| Some((rank(&pair.concat())?, i)));
+            let ranked =
+                parts.windows(2).enumerate().filter_map(|(i, pair)| Some((rank(&pair.concat())?, i)));
             let Some((_, i)) = ranked.min() else { return parts };
             let right = parts.remove(i + 1);
             parts[i].push_str(&right);

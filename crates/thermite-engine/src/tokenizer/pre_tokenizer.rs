@@ -40,7 +40,10 @@ struct Kind {
 }
 
 const KINDS: &[Kind] = &[
-    kind(&["gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "modern-bert", "jina-en", "roberta-bpe"], &[GPT2]),
+    kind(
+        &["gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "modern-bert", "jina-en", "roberta-bpe"],
+        &[GPT2],
+    ),
     kind(
         &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
         &[r"\p{N}", GPT2],
@@ -57,7 +60,13 @@ const KINDS: &[Kind] = &[
     Kind { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     kind(
         &["deepseek-coder"],
-        &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+", r"\p{N}"],
+        &[
+            "[\r\n]",
+            r"\s?\p{L}+",
+            r"\s?\p{P}+",
+            "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+",
+            r"\p{N}",
+        ],
     ),
     kind(
         &["deepseek-v3", "hunyuan-dense"],
@@ -150,9 +159,15 @@ mod tests {
     fn words_are_cut_as_the_models_want_them() {
         let text = "I'M  it's 1234\n\n x";
         assert_eq!(words("gpt-2", text), ["I", "'", "M", " ", " it", "'s", " 1234", "\n\n", " x"]);
-        assert_eq!(words("smollm", text), ["I", "'", "M", " ", " it", "'s", " ", "1", "2", "3", "4", "\n\n", " x"]);
+        assert_eq!(
+            words("smollm", text),
+            ["I", "'", "M", " ", " it", "'s", " ", "1", "2", "3", "4", "\n\n", " x"]
+        );
         assert_eq!(words("llama-bpe", text), ["I", "'M", " ", " it", "'s", " ", "123", "4", "\n\n", " x"]);
-        assert_eq!(words("qwen2", text), ["I", "'M", " ", " it", "'s", " ", "1", "2", "3", "4", "\n\n", " x"]);
+        assert_eq!(
+            words("qwen2", text),
+            ["I", "'M", " ", " it", "'s", " ", "1", "2", "3", "4", "\n\n", " x"]
+        );
         assert_eq!(words("default", "a..b 1234"), ["a", "..", "b", " ", "123", "4"]);
         assert_eq!(words("gpt-4o", "HelloWorld's /\n"), ["Hello", "World's", " /\n"]);
     }

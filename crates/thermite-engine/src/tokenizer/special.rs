@@ -46,7 +46,12 @@ impl Splitter {
     }
 
     /// The parts of `text`. No special token is found across one of `breaks`, which ascend.
-    pub(super) fn split<'t>(&self, text: &'t str, parse_special: bool, breaks: &[usize]) -> Vec<Fragment<'t>> {
+    pub(super) fn split<'t>(
+        &self,
+        text: &'t str,
+        parse_special: bool,
+        breaks: &[usize],
+    ) -> Vec<Fragment<'t>> {
         let finder = if parse_special { &self.all } else { &self.plain };
         let mut fragments = Vec::new();
         let mut done = 0;
@@ -89,7 +94,8 @@ mod tests {
     #[test]
     fn the_longest_of_the_leftmost_is_found() {
         let token = |id, content: &str, special| Standing { id, content: content.to_owned(), special };
-        let tokens = [token(1, "<a>", true), token(2, "\n", false), token(3, "\n\n", false), token(4, "é<", true)];
+        let tokens =
+            [token(1, "<a>", true), token(2, "\n", false), token(3, "\n\n", false), token(4, "é<", true)];
         let splitter = Splitter::new(tokens.into_iter().chain([token(5, "", true)]));
         assert_eq!(splitter.special().collect::<Vec<_>>(), ["<a>", "é<"]);
         let text = "x<a>\n\n\né<a>";

@@ -19,11 +19,15 @@ Examples:
   thermite generate \"Once upon a time\"
   thermite generate \"The dog was very\" --temperature 0 -n 40
   thermite generate -f prompt.txt --seed 7 --top-k 20 --stop \"The end\"
+  thermite generate \"What is Rust?\" --chat -m ~/models/smollm2.gguf
   echo \"Tom and Mia\" | thermite generate --json";
 
 pub(super) const CHAT: &str = "\
-What you type is added to the text so far, and the model goes on from there;
-an empty line lets it go on by itself. Ctrl-C stops an answer, Ctrl-D ends.
+What you type is a message, and the model answers; its chat template says how
+messages are written, and nothing that is typed can pass for a special token.
+Models that were not made for conversations have no template: what you type is
+then added to the text so far, and the model goes on from there; an empty line
+lets it go on by itself. Ctrl-C stops an answer, Ctrl-D ends.
 
   /clear    begin anew        /seed N   the same answers each time
   /help     this list         /quit     end
@@ -32,7 +36,7 @@ Without a terminal, each line of standard input is a turn.
 
 Examples:
   thermite chat
-  thermite chat -n 60 --seed 7
+  thermite chat -m ~/models/smollm2.gguf --system \"Answer in one sentence.\"
   printf 'Once upon a time\\nThen a dog came.\\n' | thermite chat -n 40";
 
 pub(super) const EVAL: &str = "\

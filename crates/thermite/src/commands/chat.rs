@@ -1,4 +1,4 @@
-//! `thermite chat`: a text written in turns, which stays in the cache.
+//! `thermite chat`: a conversation, or a text written in turns, which stays in the cache.
 
 use std::ops::ControlFlow;
 
@@ -14,10 +14,14 @@ use crate::output::{Stream, complain, note};
 use self::input::Input;
 use self::instruction::{HELP, Instruction};
 use self::interrupt::Interrupt;
+use self::turns::Turns;
+
+pub(crate) use self::turns::templates_of;
 
 mod input;
 mod instruction;
 mod interrupt;
+mod turns;
 
 pub(crate) fn run(args: &ChatArgs) -> Result<(), Error> {
     on_device!(&args.model.run, |device| chat(args, device))
@@ -28,10 +32,11 @@ fn chat<D: Device>(args: &ChatArgs, device: D) -> Result<(), Error> {
     params.validate()?;
     let files = open_model(&args.model.model)?;
     let engine = Engine::load(&files, device, &args.model.run.options())?;
+    let (turns, how) = Turns::of(args, &files, engine.tokenizer())?;
     let interrupt = Interrupt::install()?;
-    let mut chat = Chat { engine, params, sequence: Sequence::default(), last: None };
+    let mut chat = Chat { engine, params, sequence: Sequence::default(), turns };
     let mut input = Input::open()?;
-    note("No chat template: the model goes on from what you type. /help for commands.");
+    note(&format!("{how} /help for commands."));
     while let Some(line) = input.next()? {
         match Instruction::of(&line) {
             Instruction::Quit => break,
@@ -45,50 +50,45 @@ fn chat<D: Device>(args: &ChatArgs, device: D) -> Result<(), Error> {
     Ok(())
 }
 
-/// A text that the user and the model write in turns.
+/// What the user and the model write in turns.
 struct Chat<D: Device> {
     engine: Engine<D>,
     params: GenerateParams,
     sequence: Sequence,
-    /// The last character of the text, if there is one.
-    last: Option<char>,
+    turns: Turns,
 }
 
 impl<D: Device> Chat<D> {
     fn clear(&mut self) {
         self.engine.truncate(&mut self.sequence, 0);
-        self.last = None;
+        self.turns.clear();
     }
 
-    /// Adds `line` to the text and streams what the model adds to it.
+    /// Adds `line` and streams what the model says to it.
     fn turn(&mut self, line: &str, interrupt: &Interrupt) -> Result<(), Error> {
-        let text = joined(self.last, line);
-        let tokens = match self.last {
-            _ if text.is_empty() => Ok(Vec::new()),
-            None => self.engine.encode(&text),
-            Some(_) => self.engine.encode_more(&text),
-        };
-        let tokens = match tokens {
-            Ok(tokens) => tokens,
+        let next = match self.turns.next(&self.engine, self.sequence.tokens(), line) {
+            Ok(next) => next,
             Err(error) => {
                 complain(&error);
                 return Ok(());
             }
         };
-        let (before, new, context) = (self.sequence.tokens().len(), tokens.len(), self.engine.context());
-        if before + new == 0 {
+        let (total, context) = (next.kept + next.tokens.len(), self.engine.context());
+        if total == 0 {
             return Ok(());
         }
-        if before + new >= context {
+        if total >= context {
             note(&format!(
-                "No room for an answer: the text has {before} tokens, your line {new}, and the context holds \
-                 {context}. /clear begins anew."
+                "No room for an answer: there are {} tokens, your line makes them {total}, and the context holds \
+                 {context}. /clear begins anew.",
+                self.sequence.tokens().len()
             ));
             return Ok(());
         }
+        self.engine.truncate(&mut self.sequence, next.kept);
         let mut stream = Stream::new();
         interrupt.arm();
-        let done = self.engine.continue_sequence(&mut self.sequence, &tokens, &self.params, |piece| {
+        let done = self.engine.continue_sequence(&mut self.sequence, &next.tokens, &self.params, |piece| {
             stream.write(piece)?;
             if interrupt.asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -97,43 +97,19 @@ impl<D: Device> Chat<D> {
         let _ = stream.write("\n");
         stream.finish()?;
         self.forget_end();
-        self.last = done.text.chars().last().or(text.chars().last()).or(self.last);
+        self.turns.answered(&next.text, &done.text);
         note(&closing_line(&done, self.sequence.tokens().len(), context));
         Ok(())
     }
 
-    /// Takes the model's end of text off: the text that goes on is the one that is seen.
+    /// Takes the model's end of text off: what goes on is what is seen.
     fn forget_end(&mut self) {
         let tokens = self.sequence.tokens();
         let ended =
             !self.params.ignore_eos && tokens.last().is_some_and(|&t| self.engine.tokenizer().is_eos(t));
-        if ended {
+        if ended && self.turns.go_on_after_an_end() {
             let keep = tokens.len() - 1;
             self.engine.truncate(&mut self.sequence, keep);
         }
-    }
-}
-
-/// `line` as it goes behind a text that ends in `last`: words do not run into each other.
-fn joined(last: Option<char>, line: &str) -> String {
-    let opens_word = line.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '“' | '('));
-    match last {
-        Some(last) if opens_word && !last.is_whitespace() => format!(" {line}"),
-        _ => line.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_do_not_run_into_each_other() {
-        assert_eq!(joined(None, "Once"), "Once");
-        assert_eq!(joined(Some('.'), "Then"), " Then");
-        assert_eq!(joined(Some('\n'), "Then"), "Then");
-        assert_eq!(joined(Some('d'), ", and"), ", and");
-        assert_eq!(joined(Some('d'), " and"), " and");
-        assert_eq!(joined(Some('d'), ""), "");
     }
 }

@@ -4,9 +4,12 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 use thermite_device::Device;
+use thermite_engine::chat::{Conversation, Message};
 use thermite_engine::{Engine, FinishReason, Generation, Timings, open_model};
+use thermite_formats::ModelFiles;
 
 use crate::cli::GenerateArgs;
+use crate::commands::chat::templates_of;
 use crate::error::Error;
 use crate::open::on_device;
 use crate::output::{Stream, given_text, note, print_json};
@@ -31,7 +34,7 @@ fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(
     params.validate()?;
     let files = open_model(&args.model.model)?;
     let mut engine = Engine::load(&files, device, &args.model.run.options())?;
-    let ids = engine.encode(prompt)?;
+    let ids = if args.chat { chat_ids(args, &engine, &files, prompt)? } else { engine.encode(prompt)? };
     if args.json {
         let done = engine.generate(&ids, &params, |_| ControlFlow::Continue(()))?;
         return print_json(&Report {
@@ -44,7 +47,7 @@ fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(
     }
     let mut stream = Stream::new();
     // the prompt comes with the first piece: a prompt that is refused leaves no output
-    let mut echo = (!args.no_echo).then_some(prompt);
+    let mut echo = (!args.no_echo && !args.chat).then_some(prompt);
     let done = engine.generate(&ids, &params, |piece| {
         let echoed = echo.take().map_or(ControlFlow::Continue(()), |prompt| stream.write(prompt));
         echoed?;
@@ -57,6 +60,22 @@ fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(
     stream.finish()?;
     note(&closing_line(&done, ids.len() + done.token_ids.len(), engine.context()));
     Ok(())
+}
+
+/// The prompt as a message to an assistant.
+fn chat_ids<D: Device>(
+    args: &GenerateArgs,
+    engine: &Engine<D>,
+    files: &ModelFiles,
+    prompt: &str,
+) -> Result<Vec<u32>, Error> {
+    let Some((templates, _)) = templates_of(files, engine.tokenizer())? else {
+        let model = &args.model.model;
+        return Err(Error::Usage(format!("--chat needs a chat template, which {model} does not have")));
+    };
+    let system = args.system.iter().map(|text| Message::new("system", text));
+    let messages: Vec<Message> = system.chain([Message::new("user", prompt)]).collect();
+    Ok(engine.encode_chat(&templates, &Conversation::new(&messages))?)
 }
 
 /// What was done, and how fast; `tokens` of the `context` are taken now.

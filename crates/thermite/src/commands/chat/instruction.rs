@@ -6,7 +6,7 @@ pub(super) const HELP: &str = "\
 /seed N   the same answers each time; without N, others each time
 /help     this list
 /quit     end (also Ctrl-D, or Ctrl-C twice)
-An empty line lets the model go on by itself; Ctrl-C stops an answer.";
+Ctrl-C stops an answer. Without a chat template, an empty line lets the model go on by itself.";
 
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
