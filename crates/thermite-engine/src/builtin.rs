@@ -1,17 +1,22 @@
-//! Where models come from: the one in the program, or a path.
+//! Where models come from: the one in the program, the Hub's cache, or a path.
 
 use thermite_formats::{EmbeddedModel, ModelFiles};
 
 use crate::Result;
+use crate::hub::{HUB, HubModel};
 
 /// The name of the model that is part of the program.
 pub const BUILTIN: &str = "stories-3m";
 
-/// Opens the model `name`: [`BUILTIN`], or the path of a model folder or file.
+/// Opens the model `name`: [`BUILTIN`], `hf:OWNER/NAME` for one that was fetched from the Hub, or the path of a model
+/// folder or file.
 ///
 /// # Errors
 /// Those of the files.
 pub fn open_model(name: &str) -> Result<ModelFiles> {
+    if let Some(model) = name.strip_prefix(HUB) {
+        return Ok(ModelFiles::open(HubModel::parse(model)?.path()?)?);
+    }
     if name != BUILTIN {
         return Ok(ModelFiles::open(name)?);
     }

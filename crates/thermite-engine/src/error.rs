@@ -49,6 +49,20 @@ pub enum Error {
     /// A chat template.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A name that is none of a model of the Hub.
+    #[error("{name:?} is no model of the Hub: OWNER/NAME is one, and OWNER/NAME@REVISION, and OWNER/NAME/FILE")]
+    HubName {
+        /// The name.
+        name: String,
+    },
+    /// A model of the Hub that was not fetched.
+    #[error("{repo} is not in {}: `thermite pull {repo}` fetches it", cache.display())]
+    NotPulled {
+        /// The model.
+        repo: String,
+        /// Where it was looked for.
+        cache: PathBuf,
+    },
     /// A sampling parameter.
     #[error(transparent)]
     Sampling(#[from] SamplingError),

@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Measure how well a model predicts a text
     #[command(after_help = help::EVAL)]
     Eval(EvalArgs),
+    /// Fetch a model from the Hugging Face Hub
+    #[command(after_help = help::PULL)]
+    Pull(PullArgs),
     /// Show the tokens of a text
     #[command(after_help = help::TOKENIZE)]
     Tokenize(TokenizeArgs),
@@ -133,6 +136,20 @@ pub(crate) struct TokenizeArgs {
     /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
+}
+
+#[derive(Debug, Args)]
+#[cfg_attr(not(feature = "pull"), allow(dead_code))] // who reads it is a feature
+pub(crate) struct PullArgs {
+    /// The model: OWNER/NAME
+    #[arg(value_name = "REPO")]
+    pub(crate) repo: String,
+    /// A branch, a tag or a commit
+    #[arg(long, value_name = "REVISION", default_value = "main")]
+    pub(crate) revision: String,
+    /// Only this file; may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -51,6 +51,10 @@ pub(crate) enum Error {
         /// Why.
         reason: String,
     },
+    /// A model that cannot be fetched.
+    #[cfg(feature = "pull")]
+    #[error(transparent)]
+    Pull(#[from] crate::commands::pull::PullError),
     /// A combination of options that makes no sense.
     #[error("{0}")]
     Usage(String),

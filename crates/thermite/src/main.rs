@@ -31,6 +31,7 @@ fn run(command: Command) -> Result<(), Error> {
         Command::Chat(args) => commands::chat::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
+        Command::Pull(args) => commands::pull::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Quantize(args) => commands::quantize::run(&args),
         Command::Flow(args) => commands::flow::run(&args),

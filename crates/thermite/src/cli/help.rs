@@ -58,6 +58,21 @@ Examples:
   thermite tokenize -f prompt.txt --json
   echo \"Tom and Mia\" | thermite tokenize -m ~/models/gpt2";
 
+pub(super) const PULL: &str = "\
+What a model is made of is fetched: config, tokenizer and safetensors weights,
+or the one GGUF file. It comes to where the Hub's own tools keep it: $HF_HOME,
+or ~/.cache/huggingface. What is there is not fetched again, and what was cut
+short goes on where it ended. Every command takes hf:REPO as a model then.
+
+HF_ENDPOINT names another Hub. HF_TOKEN, or the token that the Hub's own tools
+have saved, opens models behind a licence.
+
+Examples:
+  thermite pull HuggingFaceTB/SmolLM2-135M-Instruct
+  thermite chat -m hf:HuggingFaceTB/SmolLM2-135M-Instruct
+  thermite pull bartowski/SmolLM2-135M-Instruct-GGUF \\
+    --file SmolLM2-135M-Instruct-Q8_0.gguf";
+
 pub(super) const INSPECT: &str = "\
 Examples:
   thermite inspect

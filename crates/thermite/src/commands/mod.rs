@@ -8,5 +8,10 @@ pub(crate) mod flow;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod kernels;
+#[cfg(feature = "pull")]
+pub(crate) mod pull;
+#[cfg(not(feature = "pull"))]
+#[path = "pull/absent.rs"]
+pub(crate) mod pull;
 pub(crate) mod quantize;
 pub(crate) mod tokenize;
