@@ -28,7 +28,7 @@ pub enum Error {
         /// Their folder.
         folder: PathBuf,
         /// What is wrong, and in which of them.
-        source: TokenizerError,
+        source: Box<TokenizerError>,
     },
     /// The vocabulary in a GGUF file.
     #[error("{}: {source}", file.display())]
@@ -36,7 +36,7 @@ pub enum Error {
         /// The file.
         file: PathBuf,
         /// What is wrong.
-        source: TokenizerError,
+        source: Box<TokenizerError>,
     },
     /// A chat template in a model's files; the error begins with the file's name, or with the key.
     #[error("{}: {source}", files.display())]
@@ -44,13 +44,15 @@ pub enum Error {
         /// The folder or file.
         files: PathBuf,
         /// What is wrong.
-        source: TemplateError,
+        source: Box<TemplateError>,
     },
     /// A chat template.
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// A name that is none of a model of the Hub.
-    #[error("{name:?} is no model of the Hub: OWNER/NAME is one, and OWNER/NAME@REVISION, and OWNER/NAME/FILE")]
+    #[error(
+        "{name:?} is no model of the Hub: OWNER/NAME is one, and OWNER/NAME@REVISION, and OWNER/NAME/FILE"
+    )]
     HubName {
         /// The name.
         name: String,

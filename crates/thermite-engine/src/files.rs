@@ -18,13 +18,13 @@ pub fn load_tokenizer(files: &ModelFiles) -> Result<Tokenizer> {
     match &files.source {
         Source::HuggingFace(folder) => {
             let json = folder.tokenizer_json()?;
-            special_tokens(folder)
-                .and_then(|special| Tokenizer::from_bytes(json, &special))
-                .map_err(|source| Error::TokenizerFiles { folder: files.origin.clone(), source })
+            special_tokens(folder).and_then(|special| Tokenizer::from_bytes(json, &special)).map_err(
+                |source| Error::TokenizerFiles { folder: files.origin.clone(), source: source.into() },
+            )
         }
         Source::Gguf(metadata) => Tokenizer::from_gguf(metadata).map_err(|source| match source {
             TokenizerError::Gguf(error) => error.into(), // it names the file
-            source => Error::Vocabulary { file: files.origin.clone(), source },
+            source => Error::Vocabulary { file: files.origin.clone(), source: source.into() },
         }),
     }
 }
@@ -47,7 +47,7 @@ pub fn load_chat_templates(files: &ModelFiles, tokenizer: &Tokenizer) -> Result<
         Source::HuggingFace(folder) => of_folder(folder, tokenizer),
         Source::Gguf(metadata) => of_metadata(metadata, tokenizer)?,
     };
-    templates.map_err(|source| Error::Templates { files: files.origin.clone(), source })
+    templates.map_err(|source| Error::Templates { files: files.origin.clone(), source: source.into() })
 }
 
 fn of_folder(folder: &HuggingFace, tokenizer: &Tokenizer) -> Result<Option<ChatTemplates>, TemplateError> {

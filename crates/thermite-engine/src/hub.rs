@@ -33,7 +33,8 @@ impl HubModel {
         let (repo, revision) = repo.split_once('@').unwrap_or((repo, "main"));
         let file = parts.next();
         let plain = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        let fits = [owner, repo].into_iter().all(|part| plain(part) && is_inside(part) && !part.contains("--"));
+        let fits =
+            [owner, repo].into_iter().all(|part| plain(part) && is_inside(part) && !part.contains("--"));
         if !fits || !is_inside(revision) || !file.is_none_or(is_inside) {
             return Err(wrong());
         }
@@ -92,7 +93,10 @@ mod tests {
         assert_eq!(model("a/b"), ("a/b".into(), "main".into(), None));
         assert_eq!(model("a/b.C_1@v1"), ("a/b.C_1".into(), "v1".into(), None));
         assert_eq!(model("a/b/c/d.gguf"), ("a/b".into(), "main".into(), Some("c/d.gguf".into())));
-        for wrong in ["", "a", "a/", "/b", "../b", "a/..", "a/b@", "a/b@../x", "a/b/../c", "a/b//etc", "a b/c", "a--b/c"] {
+        for wrong in [
+            "", "a", "a/", "/b", "../b", "a/..", "a/b@", "a/b@../x", "a/b/../c", "a/b//etc", "a b/c",
+            "a--b/c",
+        ] {
             let error = HubModel::parse(wrong).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{wrong:?} is no model of the Hub")), "{error}");
         }

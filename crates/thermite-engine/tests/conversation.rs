@@ -105,3 +105,23 @@ fn an_answer_that_is_cut_short_stays_and_can_be_gone_on_from() {
     let rest = turn(&mut engine, &mut sequence, &[], Some(left));
     assert_eq!([cut.token_ids, rest.token_ids].concat(), whole);
 }
+
+#[test]
+fn a_prompt_can_be_stopped_between_its_chunks_and_gone_on_from() {
+    let mut engine = engine(3);
+    let prompt = engine.encode("Once upon a time, there was a little girl named Lily.").unwrap();
+    let mut sequence = Sequence::default();
+    let whole = turn(&mut engine, &mut sequence, &prompt, Some(12)).token_ids;
+    engine.truncate(&mut sequence, 0);
+
+    let mut asked = 0;
+    let stopped = engine.continue_sequence(&mut sequence, &prompt, &greedy(Some(12)), |piece| {
+        assert_eq!(piece, "");
+        asked += 1;
+        if asked == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let stopped = stopped.unwrap();
+    assert_eq!((stopped.finish_reason, stopped.token_ids.len()), (FinishReason::Cancelled, 0));
+    assert_eq!((stopped.timings.prompt_tokens, sequence.tokens()), (6, &prompt[..]));
+    assert_eq!(turn(&mut engine, &mut sequence, &[], Some(12)).token_ids, whole);
+}

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::Value;
-use thermite_engine::chat::Prompt;
-use thermite_engine::{Joining, TokenKind, Tokenizer, VocabularyParts};
+use thermite_engine::chat::{ChatTemplates, Conversation, Message, Prompt};
+use thermite_engine::{Joining, TokenKind, Tokenizer, VocabularyParts, load_chat_templates, load_tokenizer};
+use thermite_formats::ModelFiles;
 use thermite_formats::gguf::Gguf;
 
 fn parts<'a>(tokens: Vec<&'a str>, kinds: Vec<TokenKind>, joining: Joining<'a>) -> VocabularyParts<'a> {
@@ -218,6 +219,137 @@ proptest! {
         let ids = tokenizer.encode(&text, true, false).unwrap();
         prop_assert_eq!(tokenizer.decode(&ids, true), text);
     }
+}
+
+/// A value of a GGUF file.
+enum Item<'a> {
+    Text(&'a str),
+    Id(u32),
+    Flag(bool),
+    Texts(&'a [&'a str]),
+    Floats(&'a [f32]),
+    Ints(&'a [i32]),
+}
+
+/// A GGUF file of these pairs, without tensors.
+fn gguf(pairs: &[(&str, Item<'_>)]) -> Gguf {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let array = |element: u32, len: usize, items: Vec<u8>| {
+        [&9u32.to_le_bytes()[..], &element.to_le_bytes(), &(len as u64).to_le_bytes(), &items].concat()
+    };
+    let mut file = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes()].concat();
+    file.extend((pairs.len() as u64).to_le_bytes());
+    for (key, item) in pairs {
+        file.extend(text(key));
+        file.extend(match item {
+            Item::Text(value) => [&8u32.to_le_bytes()[..], &text(value)].concat(),
+            Item::Id(value) => [4u32.to_le_bytes(), value.to_le_bytes()].concat(),
+            Item::Flag(value) => [&7u32.to_le_bytes()[..], &[u8::from(*value)]].concat(),
+            Item::Texts(values) => {
+                array(8, values.len(), values.iter().flat_map(|value| text(value)).collect())
+            }
+            Item::Floats(values) => {
+                array(6, values.len(), values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            }
+            Item::Ints(values) => {
+                array(5, values.len(), values.iter().flat_map(|x| x.to_le_bytes()).collect())
+            }
+        });
+    }
+    Gguf::in_memory("test.gguf", file).unwrap()
+}
+
+#[test]
+fn vocabularies_are_read_from_metadata() {
+    let file = gguf(&[
+        ("tokenizer.ggml.model", Item::Text("gpt2")),
+        ("tokenizer.ggml.pre", Item::Text("qwen2")),
+        ("tokenizer.ggml.tokens", Item::Texts(&["a", "b", "ab", "<|end|>", "<|im_end|>", "c"])),
+        ("tokenizer.ggml.token_type", Item::Ints(&[1, 1, 1, 3, 3, 4])),
+        ("tokenizer.ggml.merges", Item::Texts(&["a b"])),
+        ("tokenizer.ggml.bos_token_id", Item::Id(3)),
+        ("tokenizer.ggml.eos_token_id", Item::Id(5)),
+        ("tokenizer.ggml.eot_token_id", Item::Id(2)),
+        ("tokenizer.ggml.add_bos_token", Item::Flag(true)),
+    ]);
+    use TokenKind::{Control, Normal, UserDefined};
+    let read = VocabularyParts::from_gguf(&file.metadata).unwrap();
+    let expected = VocabularyParts {
+        bos: Some(3),
+        eos: vec![5, 2, 3, 4], // what the keys say, and control tokens that are known to end a turn
+        add_bos: Some(true),
+        ..parts(
+            vec!["a", "b", "ab", "<|end|>", "<|im_end|>", "c"],
+            vec![Normal, Normal, Normal, Control, Control, UserDefined],
+            Joining::Merges { merges: vec!["a b"], pre: "qwen2" },
+        )
+    };
+    assert_eq!(read, expected);
+    let tokenizer = Tokenizer::from_gguf(&file.metadata).unwrap();
+    assert_eq!(pieces(&tokenizer, "abc", true, true), ["<|end|>", "ab", "c"]);
+    assert_eq!(tokenizer.eos_ids(), [2, 3, 4, 5]);
+
+    // a scored vocabulary that says nothing has SentencePiece's own places and ways
+    let file = gguf(&[
+        ("tokenizer.ggml.model", Item::Text("llama")),
+        ("tokenizer.ggml.tokens", Item::Texts(&["<unk>", "<s>", "</s>", "▁", "a"])),
+        ("tokenizer.ggml.scores", Item::Floats(&[0.0, 0.0, 0.0, -1.0, -2.0])),
+        ("tokenizer.ggml.token_type", Item::Ints(&[2, 3, 3, 1, 1])),
+    ]);
+    let tokenizer = Tokenizer::from_gguf(&file.metadata).unwrap();
+    assert_eq!(pieces(&tokenizer, "aé", true, false), ["<s>", "▁", "a", "<unk>"]);
+    assert_eq!((tokenizer.bos_id(), tokenizer.eos_ids()), (Some(1), &[2][..]));
+}
+
+#[test]
+fn vocabularies_that_are_not_known_are_named() {
+    let error =
+        |pairs: &[(&str, Item<'_>)]| Tokenizer::from_gguf(&gguf(pairs).metadata).unwrap_err().to_string();
+    let tokens = || ("tokenizer.ggml.tokens", Item::Texts(&["a"]));
+    assert_eq!(error(&[]), "test.gguf: no key tokenizer.ggml.tokens");
+    let bert = error(&[tokens(), ("tokenizer.ggml.model", Item::Text("bert"))]);
+    assert_eq!(bert, "tokenizer.ggml.model is \"bert\"; known are gpt2, llama");
+    let scores = error(&[tokens(), ("tokenizer.ggml.model", Item::Text("llama"))]);
+    assert!(scores.starts_with("test.gguf: no key tokenizer.ggml.scores"), "{scores}");
+    let kind = error(&[tokens(), ("tokenizer.ggml.token_type", Item::Ints(&[9]))]);
+    assert_eq!(kind, "the vocabulary is contradictory: token 0 is of type 9, which is unknown");
+}
+
+#[test]
+fn chat_templates_are_read_from_metadata() {
+    let tokens = &["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"];
+    let vocabulary = || {
+        vec![
+            ("tokenizer.ggml.model", Item::Text("llama")),
+            ("tokenizer.ggml.tokens", Item::Texts(tokens)),
+            ("tokenizer.ggml.scores", Item::Floats(&[0.0; 5])),
+            ("tokenizer.ggml.token_type", Item::Ints(&[2, 3, 3, 3, 3])),
+        ]
+    };
+    let of = |pairs: &[(&str, Item<'_>)]| {
+        let files = ModelFiles::of_gguf(gguf(pairs)).unwrap();
+        let tokenizer = load_tokenizer(&files).unwrap();
+        (load_chat_templates(&files, &tokenizer), tokenizer)
+    };
+    let hello = Conversation::new(&[Message::new("user", "Hello")]);
+    let mut pairs = vocabulary();
+    pairs.push(("tokenizer.chat_template", Item::Text("{{ bos_token + messages[0].content + eos_token }}")));
+    let templates = of(&pairs).0.unwrap().unwrap();
+    assert_eq!(templates.of(&hello).render(&hello).unwrap(), "<s>Hello</s>");
+    pairs.pop();
+    pairs.push(("tokenizer.chat_template", Item::Text("{% if %}")));
+    let error = of(&pairs).0.unwrap_err().to_string();
+    assert!(
+        error.starts_with("test.gguf: the chat template default in the GGUF file's metadata, line 1: "),
+        "{error}"
+    );
+
+    // without one, the tokens tell
+    let (none, tokenizer) = of(&vocabulary());
+    assert!(none.unwrap().is_none());
+    let (templates, name) = ChatTemplates::of_vocabulary(&tokenizer).unwrap();
+    assert_eq!(name, "ChatML");
+    assert!(templates.of(&hello).render(&hello).unwrap().starts_with("<|im_start|>user\nHello<|im_end|>\n"));
 }
 
 fn downloaded(name: &str) -> PathBuf {

@@ -133,7 +133,7 @@ pub(crate) struct TokenizeArgs {
     /// Print one JSON object: ids, pieces
     #[arg(long)]
     pub(crate) json: bool,
-    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
 }
@@ -154,7 +154,7 @@ pub(crate) struct PullArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
     #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Print one JSON object: model, config, parameters, totals, memory, tensors
@@ -166,7 +166,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FlowArgs {
-    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
     #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Tokens of the prompt that is computed
@@ -178,7 +178,7 @@ pub(crate) struct FlowArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", conflicts_with = "shape")]
     pub(crate) model: String,
     /// A well-known shape with random weights, instead of a model

@@ -53,7 +53,9 @@ impl Server {
 
     fn command(&self, args: &[&str]) -> assert_cmd::Command {
         let mut command = thermite(args);
-        for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"] {
+        for variable in
+            ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_TOKEN"]
+        {
             command.env_remove(variable);
         }
         command.env("HF_ENDPOINT", &self.endpoint).env("HF_HOME", self.home.path());
@@ -72,7 +74,9 @@ impl Server {
     /// The ranges asked of large files.
     fn ranges(&self) -> Vec<String> {
         let log = std::mem::take(&mut self.hub.lock().unwrap().log);
-        let large = log.into_iter().filter(|(path, range, _)| path.starts_with("/cdn/") && range.as_deref() != Some("bytes=0-0"));
+        let large = log
+            .into_iter()
+            .filter(|(path, range, _)| path.starts_with("/cdn/") && range.as_deref() != Some("bytes=0-0"));
         large.filter_map(|(_, range, _)| range).collect()
     }
 }
@@ -97,7 +101,11 @@ fn answer(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::R
     if path == "/api/models/ada/tiny/revision/main" {
         let names: Vec<_> = hub.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
         let body = serde_json::json!({"siblings": names, "sha": COMMIT, "id": "ada/tiny"}).to_string();
-        return write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
     }
     let (name, large) = match (path.strip_prefix("/ada/tiny/resolve/main/"), path.strip_prefix("/cdn/")) {
         (Some(name), _) => (name, false),
@@ -136,7 +144,9 @@ fn answer(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::R
 }
 
 fn span(range: Option<&str>, len: usize) -> (usize, usize) {
-    let Some((start, end)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) else { return (0, len) };
+    let Some((start, end)) = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-')) else {
+        return (0, len);
+    };
     let start: usize = start.parse().unwrap();
     (start.min(len), end.parse().map_or(len, |end: usize| (end + 1).min(len)))
 }
@@ -151,7 +161,10 @@ fn model() -> Hub {
 }
 
 fn same(path: &Path, file: &str) {
-    assert!(std::fs::read(path.join(file)).unwrap() == std::fs::read(stories().join(file)).unwrap(), "{file}");
+    assert!(
+        std::fs::read(path.join(file)).unwrap() == std::fs::read(stories().join(file)).unwrap(),
+        "{file}"
+    );
 }
 
 #[test]
@@ -186,7 +199,10 @@ fn transfers_that_break_off_go_on_where_they_ended() {
     same(&folder, "model.safetensors");
     let ranges = server.ranges();
     let half = len / 2;
-    assert_eq!(ranges, ["bytes=0-".to_owned(), format!("bytes={half}-"), format!("bytes={}-", half + (len - half) / 2)]);
+    assert_eq!(
+        ranges,
+        ["bytes=0-".to_owned(), format!("bytes={half}-"), format!("bytes={}-", half + (len - half) / 2)]
+    );
 }
 
 #[test]
@@ -219,7 +235,7 @@ fn what_came_wrong_is_thrown_away() {
 }
 
 #[test]
-fn the_token_is_for_the_hub() {
+fn the_token_is_sent() {
     let server = Server::start(model());
     run(server.command(&["pull", "ada/tiny", "--file", "config.json"]).env("HF_TOKEN", "secret"));
     let hub = server.hub.lock().unwrap();
@@ -244,7 +260,9 @@ fn refusals_say_what_to_do() {
         server.error(&["ada/other"]),
         "ada/other: there is no such model, or not at revision main, on HUB"
     );
-    assert!(server.error(&["ada/tiny", "--file", "x.gguf"]).starts_with("ada/tiny has no file x.gguf; it has "));
+    assert!(
+        server.error(&["ada/tiny", "--file", "x.gguf"]).starts_with("ada/tiny has no file x.gguf; it has ")
+    );
     assert!(server.error(&["../tiny"]).contains("is no model of the Hub"));
     drop(server);
     let mut command = thermite(["pull", "ada/tiny"]);

@@ -46,7 +46,7 @@ struct Shared {
 #[derive(Debug)]
 enum Kind {
     HuggingFace(Box<HuggingFace>),
-    Vocabulary(Vocabulary),
+    Vocabulary(Box<Vocabulary>),
 }
 
 impl Tokenizer {
@@ -73,7 +73,7 @@ impl Tokenizer {
     /// # Errors
     /// Parts that do not fit together; a pre-tokeniser that is not known.
     pub fn from_parts(parts: &VocabularyParts<'_>) -> Result<Self, TokenizerError> {
-        Ok(Self::new(Kind::Vocabulary(Vocabulary::new(parts)?), parts.bos, parts.eos.clone()))
+        Ok(Self::new(Kind::Vocabulary(Box::new(Vocabulary::new(parts)?)), parts.bos, parts.eos.clone()))
     }
 
     fn new(kind: Kind, bos: Option<u32>, mut eos: Vec<u32>) -> Self {

@@ -8,7 +8,7 @@ use thermite_engine::{BUILTIN, EngineOptions};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model and device")]
 pub(crate) struct ModelArgs {
-    /// A GGUF file, a Hugging Face folder, or the built-in stories-3m
+    /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
     #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     #[command(flatten)]

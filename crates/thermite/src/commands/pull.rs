@@ -90,9 +90,11 @@ fn chosen(repo: &str, there: &[String], asked: &[String]) -> Result<Vec<String>,
     let is_weights = |file: &str| match there.iter().any(|file| file == WEIGHTS) {
         true => file == WEIGHTS,
         // `model-00001-of-00002.safetensors`, which the index lists
-        false => there.iter().any(|file| file == WEIGHTS_INDEX)
-            && file.starts_with("model-")
-            && file.ends_with(".safetensors"),
+        false => {
+            there.iter().any(|file| file == WEIGHTS_INDEX)
+                && file.starts_with("model-")
+                && file.ends_with(".safetensors")
+        }
     };
     if there.iter().any(|file| is_weights(file)) {
         let wanted = |file: &&String| TEXTS.contains(&file.as_str()) || is_weights(file);
@@ -120,7 +122,8 @@ impl Pull {
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
         let cache = Cache::new(hub_cache());
-        let token = std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token());
+        let token =
+            std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token());
         let api = ApiBuilder::from_cache(cache.clone())
             .with_endpoint(endpoint.clone())
             .with_token(token)
