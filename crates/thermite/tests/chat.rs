@@ -58,11 +58,10 @@ fn commands() {
     insta::assert_snapshot!(notes.join("\n"));
 }
 
-/// The built-in model with a chat template: what is said goes between `User:` and `Answer:`.
+/// The built-in model with a chat template: messages stand one behind the other.
 fn model_with_template() -> ModelCopy {
     let model = ModelCopy::new();
-    let template = "{% for m in messages %}{{ m.role | capitalize }}: {{ m.content | trim }}\n{% endfor %}\
-                    {% if add_generation_prompt %}Assistant:{% endif %}";
+    let template = "{% for m in messages %}{{ ' ' if not loop.first }}{{ m.content | trim }}{% endfor %}";
     std::fs::write(model.path("chat_template.jinja"), template).unwrap();
     model
 }
@@ -71,34 +70,35 @@ fn model_with_template() -> ModelCopy {
 fn a_template_says_how_messages_are_written() {
     let model = model_with_template();
     let model = model.dir.path().to_str().unwrap();
-    let (out, notes) = chat(&["-m", model, "-n", "8", "--system", "Be short."], "Hello\n\n Bye \n");
+    let (out, notes) =
+        chat(&["-m", model, "-n", "4", "--system", "Tom had a dog."], "Once upon a time\n\n Then Tom \n");
     assert_eq!(notes, ["The model answers what you type. /help for commands."]);
     let answers: Vec<&str> = out.lines().collect();
     let generate = |prompt: &str| {
-        let args = ["generate", prompt, "--no-echo", "--temperature", "0", "-n", "8", "-m", model];
+        let args = ["generate", prompt, "--no-echo", "--temperature", "0", "-n", "4", "-m", model];
         stdout(&args).trim_end().to_owned()
     };
-    let first = "System: Be short.\nUser: Hello\nAssistant:";
+    let first = "Tom had a dog. Once upon a time";
     assert_eq!(answers[0].trim_end(), generate(first));
-    let second = format!("{first} {}\nUser: Bye\nAssistant:", answers[0].trim());
+    let second = format!("{first} {} Then Tom", answers[0].trim());
     // the history is written anew each time, and what was cached of it is what would be computed
     assert_eq!(answers[1].trim_end(), generate(&second));
     let args = [
         "generate",
-        "Hello",
+        "Once upon a time",
         "--chat",
         "--system",
-        "Be short.",
+        "Tom had a dog.",
         "--temperature",
         "0",
         "-n",
-        "8",
+        "4",
         "-m",
         model,
     ];
     assert_eq!(stdout(&args).trim_end(), answers[0].trim_end());
 
-    let (raw, notes) = chat(&["-m", model, "-n", "8", "--raw"], "Once upon a time\n");
+    let (raw, notes) = chat(&["-m", model, "-n", "4", "--raw"], "Once upon a time\n");
     assert_eq!(notes, ["The model goes on from what you type. /help for commands."]);
     assert_eq!(raw.trim_end(), generate("Once upon a time"));
 }
