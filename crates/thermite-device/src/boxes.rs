@@ -486,8 +486,7 @@ pub fn mlp_block<D: Device>(
             }
         }
         Expand::Gated { gate, up, kind } => {
-            d.linear(&acts.normed, gate, &mut acts.gate, n)?;
-            d.linear(&acts.normed, up, &mut acts.up, n)?;
+            d.linear_pair(&acts.normed, [gate, up], [&mut acts.gate, &mut acts.up], n)?;
             let (gate, up, out) = (&acts.gate, &acts.up, &mut acts.act);
             match kind {
                 Gate::SwiGlu => d.swiglu_forward(gate, up, out, n * inner)?,

@@ -537,6 +537,16 @@ pub trait Device: Send + Sync + Sized + 'static {
     ) -> Result<()> {
         boxes::linear(self, x, linear, out, n)
     }
+    /// Two linear layers of one input: the gate of an MLP and what it lets through.
+    fn linear_pair(
+        &self,
+        x: &Self::Buffer,
+        linears: [&Linear<Self>; 2],
+        outs: [&mut Self::Buffer; 2],
+        n: usize,
+    ) -> Result<()> {
+        linears.into_iter().zip(outs).try_for_each(|(linear, out)| self.linear(x, linear, out, n))
+    }
     /// Attention of the step's rows over the cache, into which their keys and values go first.
     fn attention(
         &self,

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::error::{Error, Result};
 
@@ -33,6 +35,20 @@ impl FileBytes {
         // every reader of mapped files, we rely on nobody shrinking the file while it is open.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| Error::io(path, source))?;
         Ok(Self::Mapped(map))
+    }
+
+    /// Lets go of the memory that holds `range`: if it is read again, it comes from the file again.
+    pub(crate) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is private and never written, so its pages hold what the file holds.
+            let done =
+                unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            // advice that is not taken changes nothing
+            drop(done);
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

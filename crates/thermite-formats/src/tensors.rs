@@ -147,6 +147,13 @@ impl Tensors {
         }
     }
 
+    /// Lets go of the memory in which the tensor of that name is mapped, since it has been copied; it can be read again.
+    pub fn release(&self, name: &str) {
+        if let Some(located) = self.by_name.get(name) {
+            self.files[located.file].bytes.release(located.entry.range.clone());
+        }
+    }
+
     /// Whether there is a tensor of that name.
     pub fn contains(&self, name: &str) -> bool {
         self.by_name.contains_key(name)

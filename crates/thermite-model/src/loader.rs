@@ -189,7 +189,10 @@ impl<'a, D: Device> Part<'_, 'a, D> {
             layout,
             bytes,
         });
-        Ok(self.loader.device.matrix(&views.collect::<Vec<_>>())?)
+        let matrix = self.loader.device.matrix(&views.collect::<Vec<_>>())?;
+        // the device has a copy: the file's pages need not stay in memory beside it
+        parts.iter().for_each(|part| self.loader.tensors.release(&self.full_name(part.name, ".weight")));
+        Ok(matrix)
     }
 
     /// Type and bytes of one matrix.

@@ -177,14 +177,21 @@ pub(super) struct Rows<'a> {
     pub(super) table: &'a [i32],
 }
 
-/// A head of a few rows of one sequence.
+/// Some rows of one sequence: one head of each, or several heads of a single row that share keys and values.
 struct Task<'a> {
     attention: &'a Attention<'a>,
-    rows: Rows<'a>,
-    head: usize,
+    share: Share<'a>,
     keys: &'a [u8],
     values: &'a [u8],
     out: &'a Parts<'a, f32>,
+}
+
+/// What one task computes.
+#[derive(Clone, Copy)]
+struct Share<'a> {
+    rows: Rows<'a>,
+    head: usize,
+    heads: usize,
 }
 
 impl Attention<'_> {
@@ -198,27 +205,51 @@ impl Attention<'_> {
         values: &[u8],
         out: &mut [f32],
     ) {
-        let mut chunks = Vec::new();
-        for span in spans {
-            for from in (0..span.rows).step_by(TASK_ROWS) {
-                chunks.push(Rows {
-                    first_row: span.first_row + from,
-                    rows: TASK_ROWS.min(span.rows - from),
-                    start: span.start + from,
-                    ..*span
-                });
-            }
-        }
+        let shares = self.shares(spans, pool.threads());
         let out = &Parts::new(out);
-        // the longest contexts come last in a prompt: begin with them
-        pool.run(chunks.len() * self.n_head, |i| {
-            let rows = chunks[chunks.len() - 1 - i / self.n_head];
-            let task = Task { attention: self, rows, head: i % self.n_head, keys, values, out };
+        pool.run(shares.len(), |i| {
+            let task = Task { attention: self, share: shares[i], keys, values, out };
             match self.dtype {
                 Dtype::F16 => attend::<f16>(isa, &task),
                 _ => attend::<f32>(isa, &task),
             }
         });
+    }
+
+    /// Tasks for `threads` threads. No result depends on how rows and heads are dealt out.
+    fn shares<'s>(&self, spans: &[Rows<'s>], threads: usize) -> Vec<Share<'s>> {
+        let group = self.n_head / self.pages.n_kv_head;
+        let mut shares = Vec::new();
+        for span in spans {
+            if span.rows == 1 {
+                for first in (0..self.n_head).step_by(group) {
+                    for head in (first..first + group).step_by(MAX_ROWS) {
+                        shares.push(Share { rows: *span, head, heads: MAX_ROWS.min(first + group - head) });
+                    }
+                }
+                continue;
+            }
+            for from in (0..span.rows).step_by(TASK_ROWS) {
+                let rows = Rows {
+                    first_row: span.first_row + from,
+                    rows: TASK_ROWS.min(span.rows - from),
+                    start: span.start + from,
+                    ..*span
+                };
+                shares.extend((0..self.n_head).map(|head| Share { rows, head, heads: 1 }));
+            }
+        }
+        // the longest contexts come last in a prompt: begin with them
+        shares.reverse();
+        // what is left when every thread has had as much as the others is divided among them
+        let even = shares.len() - shares.len() % threads;
+        for left in shares.split_off(even) {
+            let most = left.heads.div_ceil(threads);
+            for head in (left.head..left.head + left.heads).step_by(most) {
+                shares.push(Share { head, heads: most.min(left.head + left.heads - head), ..left });
+            }
+        }
+        shares
     }
 }
 
@@ -232,14 +263,14 @@ simd_fn! { fn attend<T: Stored>(task: &Task<'_>) = attend_body::<_, T>; }
 #[inline(always)]
 fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
     let Attention { q, q_strides, out_strides, n_head, pages, kind, scores: form, .. } = *task.attention;
-    let Rows { first_row, rows, start, table } = task.rows;
+    let Share { rows: Rows { first_row, rows, start, table }, head: first_head, heads } = task.share;
     let dim = pages.head_dim;
     let head = Head::<T> {
         keys: bytemuck::cast_slice(task.keys),
         values: bytemuck::cast_slice(task.values),
         pages,
         table,
-        head: task.head / (n_head / pages.n_kv_head),
+        head: first_head / (n_head / pages.n_kv_head),
     };
     // taken, not borrowed: a closure here would be compiled without the instructions
     let (mut scores, mut sums) = SCRATCH.take();
@@ -248,12 +279,14 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
         let flash = kind.is_flash(start + from + 1);
         // rows on both sides of the threshold are not computed together
         let same = (from..rows).take_while(|r| kind.is_flash(start + r + 1) == flash);
-        let count = same.take(MAX_ROWS).count();
+        let (count, step) = if heads > 1 { (heads, 0) } else { (same.take(MAX_ROWS).count(), 1) };
+        let place =
+            |strides: Strides, r: usize| strides.at(first_row + from + r * step, first_head + r * (1 - step));
         let mut queries = [[].as_slice(); MAX_ROWS];
-        for (r, query) in queries.iter_mut().enumerate().take(count) {
-            *query = &q[q_strides.at(first_row + from + r, task.head)..][..dim];
+        for r in 0..count {
+            queries[r] = &q[place(q_strides, r)..][..dim];
         }
-        let block = Block { head: &head, queries: &queries[..count], start: start + from, form };
+        let block = Block { head: &head, queries: &queries[..count], start: start + from, step, form };
         sums.clear();
         sums.resize(count * pages.value_dim() / PANEL, Panel::default());
         if flash {
@@ -262,7 +295,7 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
             block.naive(s, &mut scores, &mut sums);
         }
         for r in 0..count {
-            let at = out_strides.at(first_row + from + r, task.head);
+            let at = place(out_strides, r);
             // SAFETY: one head of one row belongs to one task alone.
             #[allow(unsafe_code)]
             let out = unsafe { task.out.get(at..at + dim) };
@@ -270,24 +303,26 @@ fn attend_body<S: Simd, T: Stored>(s: S, task: &Task<'_>) {
                 channels.copy_from_slice(&panel[r].as_flattened()[..channels.len()]);
             }
         }
-        from += count;
+        from += if heads > 1 { 1 } else { count };
     }
     SCRATCH.set((scores, sums));
 }
 
-/// A few rows of queries at successive positions, over one head's keys and values.
+/// A few queries over one head's keys and values.
 struct Block<'a, T> {
     head: &'a Head<'a, T>,
     queries: &'a [&'a [f32]],
-    /// Position of the first row; row `r` sees keys up to `start + r`.
+    /// Position of the first query; query `r` sees keys up to `start + r * step`.
     start: usize,
+    /// 1 for successive tokens, 0 for heads of one.
+    step: usize,
     form: Scores,
 }
 
 impl<T: Stored> Block<'_, T> {
     /// The end of the keys that row `r` sees.
     const fn keys_of(&self, r: usize) -> usize {
-        self.start + r + 1
+        self.start + r * self.step + 1
     }
 
     /// The first key that row `r` sees.
@@ -380,6 +415,14 @@ impl<T: Stored> Block<'_, T> {
         let mut keys = [[].as_slice(); MAX_PANELS];
         for (i, panel) in keys.iter_mut().enumerate().take(count) {
             *panel = self.head.keys(first + i);
+        }
+        // tiles lie apart, and no processor guesses where the next one is; many rows leave it time to find out
+        let few = self.step == 0 || self.queries.len() == 1;
+        for tile in (first..first + count).filter(|_| few) {
+            s.prefetch(self.head.values(tile, 0, self.head.pages.value_dim()));
+            if (tile + count) * PANEL < self.keys() {
+                s.prefetch(self.head.keys(tile + count));
+            }
         }
         let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
         let acc = &mut acc[..self.queries.len() * count];

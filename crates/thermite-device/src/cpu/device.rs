@@ -5,13 +5,14 @@ use half::f16;
 use super::attention::{
     Attention, Pages, Rows, Scores, Strides, load_key, load_value, store_key, store_value,
 };
+use super::matrix::Product;
 use super::memory::Operands;
 use super::pool::Parts;
 use super::rows::NormArgs;
 use super::simd::{Isa, Stored};
 use super::square::{self, Square};
 use super::tile::PANEL;
-use super::{Cpu, CpuBuffer, CpuMatrix, GRAIN, activation, matrix, rows, sampling};
+use super::{Cpu, CpuBuffer, CpuMatrix, GRAIN, activation, rows, sampling};
 use crate::{
     Activations, AttentionShape, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer, KvShape, Linear,
     MatrixView, Result, Step,
@@ -53,7 +54,7 @@ impl Device for Cpu {
     }
 
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<CpuMatrix> {
-        CpuMatrix::pack(parts)
+        CpuMatrix::pack(parts, &self.pool)
     }
 
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
@@ -100,7 +101,7 @@ impl Device for Cpu {
         let tokens = ops.indices(tokens, "tokens", n, weight.rows)?;
         let out = ops.f32_mut(out, "out", n * weight.cols)?;
         self.each_row(out, weight.cols, |i, row| {
-            weight.row(tokens[i] as usize, |k, w| row[k] = w);
+            weight.row(tokens[i] as usize, row);
         });
         Ok(())
     }
@@ -116,7 +117,9 @@ impl Device for Cpu {
         let positions = ops.indices(positions, "positions", n, weight.rows)?;
         let x = ops.f32_mut(x, "x", n * weight.cols)?;
         self.each_row(x, weight.cols, |i, row| {
-            weight.row(positions[i] as usize, |k, w| row[k] += w);
+            let mut position = vec![0.0; weight.cols];
+            weight.row(positions[i] as usize, &mut position);
+            rows::add(self.isa, row, &position);
         });
         Ok(())
     }
@@ -447,7 +450,11 @@ impl Device for Cpu {
     }
 
     fn matmul(&self, x: &CpuBuffer, weight: &CpuMatrix, out: &mut CpuBuffer, n: usize) -> Result<()> {
-        self.product(x, weight, None, out, n)
+        let ops = Operands("matmul");
+        let x = ops.f32(x, "x", n * weight.cols)?;
+        let out = ops.f32_mut(out, "out", n * weight.rows)?;
+        self.products(x, n, [Product { weight, bias: None, out }]);
+        Ok(())
     }
 
     fn bias_add(&self, x: &mut CpuBuffer, bias: &CpuBuffer, n: usize, c: usize) -> Result<()> {
@@ -546,8 +553,27 @@ impl Device for Cpu {
     }
 
     fn linear(&self, x: &CpuBuffer, linear: &Linear<Self>, out: &mut CpuBuffer, n: usize) -> Result<()> {
-        let bias = linear.bias.as_ref().map(|(bias, _)| bias);
-        self.product(x, &linear.weight, bias, out, n)
+        let ops = Operands("linear");
+        let x = ops.f32(x, "x", n * linear.weight.cols)?;
+        self.products(x, n, [product(ops, linear, out, n)?]);
+        Ok(())
+    }
+
+    /// Both in one pass over the threads, the activations quantised once.
+    fn linear_pair(
+        &self,
+        x: &CpuBuffer,
+        [a, b]: [&Linear<Self>; 2],
+        [out_a, out_b]: [&mut CpuBuffer; 2],
+        n: usize,
+    ) -> Result<()> {
+        let ops = Operands("linear_pair");
+        if a.weight.cols != b.weight.cols {
+            return Err(Error::shape(ops.0, "columns", b.weight.cols, a.weight.cols.to_string()));
+        }
+        let x = ops.f32(x, "x", n * a.weight.cols)?;
+        self.products(x, n, [product(ops, a, out_a, n)?, product(ops, b, out_b, n)?]);
+        Ok(())
     }
 
     /// Over the pages themselves, a few rows of queries at a time.
@@ -589,6 +615,18 @@ impl Device for Cpu {
         attention.run(self.isa, &self.pool, &spans, cache.k.bytes(), cache.v.bytes(), out);
         Ok(())
     }
+}
+
+/// The checked operands of a linear layer over `n` rows.
+fn product<'a>(
+    ops: Operands,
+    linear: &'a Linear<Cpu>,
+    out: &'a mut CpuBuffer,
+    n: usize,
+) -> Result<Product<'a>> {
+    let weight = &linear.weight;
+    let bias = linear.bias.as_ref().map(|(bias, _)| ops.f32(bias, "bias", weight.rows)).transpose()?;
+    Ok(Product { weight, bias, out: ops.f32_mut(out, "out", n * weight.rows)? })
 }
 
 impl Cpu {
@@ -648,22 +686,6 @@ impl Cpu {
             rows::add(self.isa, residual, &x[i * c..][..c]);
             rows::norm(self.isa, residual, args, row);
         });
-        Ok(())
-    }
-
-    fn product(
-        &self,
-        x: &CpuBuffer,
-        weight: &CpuMatrix,
-        bias: Option<&CpuBuffer>,
-        out: &mut CpuBuffer,
-        n: usize,
-    ) -> Result<()> {
-        let ops = Operands("matmul");
-        let x = ops.f32(x, "x", n * weight.cols)?;
-        let bias = bias.map(|bias| ops.f32(bias, "bias", weight.rows)).transpose()?;
-        let out = ops.f32_mut(out, "out", n * weight.rows)?;
-        matrix::linear(self.isa, &self.pool, x, weight, bias, out, n);
         Ok(())
     }
 

@@ -13,9 +13,34 @@ const LARGE: usize = 4 << 20;
 struct Line([u8; 64]);
 
 /// Zeroed bytes, aligned to 64.
+pub(super) struct Memory {
+    len: usize,
+    backing: Backing,
+}
+
 enum Backing {
     Heap(Vec<Line>),
     Pages(MmapMut),
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({} bytes)", self.len)
+    }
+}
+
+impl Memory {
+    pub(super) fn new(len: usize) -> Result<Self> {
+        Ok(Self { len, backing: Backing::new(len)? })
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.backing.bytes()[..self.len]
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.backing.bytes_mut()[..self.len]
+    }
 }
 
 impl Backing {
@@ -52,7 +77,7 @@ impl Backing {
 pub struct CpuBuffer {
     dtype: Dtype,
     len: usize,
-    backing: Backing,
+    memory: Memory,
 }
 
 impl std::fmt::Debug for CpuBuffer {
@@ -67,7 +92,7 @@ impl CpuBuffer {
             bytes: usize::MAX,
             reason: format!("{len} elements of {dtype} pass the address space"),
         })?;
-        Ok(Self { dtype, len, backing: Backing::new(bytes)? })
+        Ok(Self { dtype, len, memory: Memory::new(bytes)? })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,7 +105,7 @@ impl CpuBuffer {
 
     /// The memory, of any dtype.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.backing.bytes()[..self.len * self.dtype.bytes()]
+        self.memory.bytes()
     }
 
     /// All elements as `T`, whose size is the dtype's.
@@ -92,8 +117,7 @@ impl CpuBuffer {
     /// As [`CpuBuffer::all`], to write.
     pub(super) fn all_mut<T: Pod>(&mut self) -> &mut [T] {
         debug_assert_eq!(size_of::<T>(), self.dtype.bytes());
-        let bytes = self.len * self.dtype.bytes();
-        bytemuck::cast_slice_mut(&mut self.backing.bytes_mut()[..bytes])
+        bytemuck::cast_slice_mut(self.memory.bytes_mut())
     }
 }
 

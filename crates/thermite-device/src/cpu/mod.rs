@@ -5,10 +5,12 @@
 
 mod activation;
 mod attention;
+mod dense;
 mod device;
 mod matrix;
 mod memory;
 pub mod pool;
+mod quant;
 mod rows;
 mod sampling;
 mod simd;
@@ -27,6 +29,19 @@ use crate::{Error, Result};
 /// The environment variable that forces an instruction set: `portable`, `avx2`.
 pub const ISA_VARIABLE: &str = "THERMITE_CPU_ISA";
 
+/// The environment variable that says how activations meet quantised weights: `int8` or `f32`.
+pub const ACTIVATIONS_VARIABLE: &str = "THERMITE_CPU_ACTIVATIONS";
+
+/// How activations meet quantised weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QuantizedActivations {
+    /// In eight bits, with a scale for every 32; where the processor has no fast products of bytes, as `F32`.
+    #[default]
+    Int8,
+    /// In single precision, on dequantised weights: exact, and several times slower.
+    F32,
+}
+
 /// Elements below which a kernel is not worth sharing out.
 const GRAIN: usize = 16 * 1024;
 
@@ -34,15 +49,16 @@ const GRAIN: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Cpu {
     isa: Isa,
+    activations: QuantizedActivations,
     pool: Pool,
 }
 
 impl Cpu {
     /// A device of `threads` threads (all cores if none is given), with the best instructions there are, or those
-    /// that [`ISA_VARIABLE`] names.
+    /// that [`ISA_VARIABLE`] names; activations as [`ACTIVATIONS_VARIABLE`] says.
     ///
     /// # Errors
-    /// If the variable names an instruction set that this processor lacks, or the system gives no threads.
+    /// If a variable names what there is not, an instruction set that this processor lacks, or the system gives no threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let isa = match std::env::var(ISA_VARIABLE) {
             Err(_) => Isa::detect(),
@@ -54,7 +70,17 @@ impl Cpu {
                 ),
             })?,
         };
-        Self::with(threads, isa)
+        let activations = match std::env::var(ACTIVATIONS_VARIABLE).as_deref() {
+            Err(_) | Ok("int8") => QuantizedActivations::Int8,
+            Ok("f32") => QuantizedActivations::F32,
+            Ok(name) => {
+                return Err(Error::Unavailable {
+                    device: "cpu".to_owned(),
+                    reason: format!("{ACTIVATIONS_VARIABLE}={name}, but there are int8 and f32"),
+                });
+            }
+        };
+        Ok(Self::with(threads, isa)?.with_activations(activations))
     }
 
     /// A device of `threads` threads and the instructions of `isa`.
@@ -67,7 +93,18 @@ impl Cpu {
             device: "cpu".to_owned(),
             reason: format!("{threads} threads could not be started: {e}"),
         })?;
-        Ok(Self { isa, pool })
+        Ok(Self { isa, activations: QuantizedActivations::default(), pool })
+    }
+
+    /// This device, with quantised weights met by `activations`.
+    #[must_use]
+    pub fn with_activations(self, activations: QuantizedActivations) -> Self {
+        Self { activations, ..self }
+    }
+
+    /// Whether activations are quantised for quantised weights.
+    fn is_quantizing(&self) -> bool {
+        self.activations == QuantizedActivations::Int8 && !matches!(self.isa, Isa::Portable(_))
     }
 
     /// Threads.

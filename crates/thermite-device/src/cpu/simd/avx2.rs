@@ -110,4 +110,12 @@ impl Simd for Avx2 {
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
         })
     }
+    #[inline(always)]
+    fn prefetch<T>(self, memory: &[T]) {
+        let start = memory.as_ptr().cast::<i8>();
+        for at in (0..size_of_val(memory)).step_by(64) {
+            // SAFETY: the address is in `memory`, and a prefetch is no access.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.add(at)) }
+        }
+    }
 }

@@ -3,13 +3,21 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
 use half::{bf16, f16};
 pub(crate) use math::{exp, exp_of_negative, tanh};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
 /// Lanes of a vector.
@@ -27,6 +35,12 @@ pub enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// AVX-512 with VNNI, for products of bytes; the rest as on AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// NEON with dot products, for products of bytes; the rest in plain Rust, which is compiled to NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
 }
 
 impl Isa {
@@ -39,11 +53,15 @@ impl Isa {
     /// All this processor has, the best last.
     #[must_use]
     pub fn available() -> Vec<Self> {
+        let mut all = vec![Self::Portable(Portable::new())];
         #[cfg(target_arch = "x86_64")]
-        let better = Avx2::detect().map(Self::Avx2);
-        #[cfg(not(target_arch = "x86_64"))]
-        let better = None;
-        std::iter::once(Self::Portable(Portable::new())).chain(better).collect()
+        {
+            all.extend(Avx2::detect().map(Self::Avx2));
+            all.extend(Avx512::detect().map(Self::Avx512));
+        }
+        #[cfg(target_arch = "aarch64")]
+        all.extend(Neon::detect().map(Self::Neon));
+        all
     }
 
     /// The instruction set of that name, if this processor has it.
@@ -52,13 +70,17 @@ impl Isa {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
 
-    /// Its name: `portable`, `avx2`.
+    /// Its name: `portable`, `avx2`, `avx512`, `neon`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Portable(_) => "portable",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon(_) => "neon",
         }
     }
 }
@@ -91,6 +113,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn round(self, a: Self::V) -> Self::V;
     /// `2^n` for integral `n` in `-126 ..= 127`.
     fn exp2i(self, n: Self::V) -> Self::V;
+
+    /// Asks for memory that will be read soon.
+    #[inline(always)]
+    fn prefetch<T>(self, _memory: &[T]) {}
 
     fn lanes(self, v: Self::V) -> Chunk {
         let mut out = [0.0; LANES];
@@ -171,6 +197,12 @@ macro_rules! simd_fn {
                 // SAFETY: an `Avx2` exists only where the processor has these instructions.
                 #[allow(unsafe_code)]
                 $crate::cpu::simd::Isa::Avx2(simd) => unsafe { avx2 $(::<$($g),+>)? (simd, $($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above; AVX-512 comes with AVX2.
+                #[allow(unsafe_code)]
+                $crate::cpu::simd::Isa::Avx512(proof) => unsafe { avx2 $(::<$($g),+>)? (proof.avx2(), $($arg),*) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::cpu::simd::Isa::Neon(proof) => $body(proof.portable(), $($arg),*),
             }
         }
     };

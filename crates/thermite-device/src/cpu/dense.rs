@@ -1,0 +1,266 @@
+//! Matrices of plain floats in panels of sixteen rows, and the products of floats: with their panels, or with panels
+//! that are dequantised on the way.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use super::memory::CpuBuffer;
+use super::pool::{Parts, Pool};
+use super::quant::Packed;
+use super::simd::{Isa, Simd, Stored, simd_fn};
+use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
+use crate::{Dtype, Layout, MatrixView, Result, WeightType};
+
+/// Steps of `k` whose panel stays in the first-level cache as floats: 32 KiB.
+const K_BLOCK: usize = 512;
+
+/// Columns that are laid in a panel at a time.
+const PLACED: usize = 32;
+
+/// What takes the sums of a panel: row of activations, panel, sums.
+pub(super) type Finish<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
+
+/// A matrix `[rows, cols]`, stored as `[ceil(rows / 16), cols, 16]`, the last panel filled with zeros.
+#[derive(Debug)]
+pub(super) struct Dense {
+    cols: usize,
+    data: CpuBuffer,
+}
+
+impl Dense {
+    /// The matrices `parts`, stacked: of one width, and either all of one type or all of them blocks.
+    pub(super) fn new(parts: &[MatrixView<'_>], rows: usize, cols: usize, pool: &Pool) -> Result<Self> {
+        let dtype = parts.first().and_then(|part| Dtype::of_weights(part.dtype)).unwrap_or(Dtype::F32);
+        let mut data = CpuBuffer::new(dtype, rows.div_ceil(PANEL) * PANEL * cols)?;
+        let mut first_row = 0;
+        for part in parts {
+            match dtype {
+                Dtype::F16 => place::<f16>(part, first_row, data.all_mut(), pool),
+                Dtype::BF16 => place::<bf16>(part, first_row, data.all_mut(), pool),
+                _ if part.dtype == WeightType::F32 => place::<f32>(part, first_row, data.all_mut(), pool),
+                _ => {
+                    let floats = part.to_f32()?;
+                    let part = MatrixView { bytes: bytemuck::cast_slice(&floats), ..*part };
+                    place::<f32>(&part, first_row, data.all_mut(), pool);
+                }
+            }
+            first_row += part.rows;
+        }
+        Ok(Self { cols, data })
+    }
+
+    pub(super) fn panel_bytes(&self) -> usize {
+        PANEL * self.cols * self.data.dtype().bytes()
+    }
+
+    /// All panels, `cols` steps each.
+    fn panels<T: Stored>(&self) -> &[Panel<T>] {
+        bytemuck::cast_slice(self.data.all::<T>())
+    }
+
+    /// Row `row` as floats: an embedding.
+    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+        fn walk<T: Stored>(m: &Dense, row: usize, out: &mut [f32]) {
+            let first = row / PANEL * m.cols * PANEL + row % PANEL;
+            let lane = m.data.all::<T>()[first..].iter().step_by(PANEL);
+            out.iter_mut().zip(lane).for_each(|(out, w)| *out = w.to_f32());
+        }
+        match self.data.dtype() {
+            Dtype::F16 => walk::<f16>(self, row, out),
+            Dtype::BF16 => walk::<bf16>(self, row, out),
+            Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => walk::<f32>(self, row, out),
+        }
+    }
+
+    /// The products of some panels with `n` rows of `x`.
+    pub(super) fn products(&self, isa: Isa, panels: Range<usize>, x: &[f32], n: usize, finish: Finish<'_>) {
+        match self.data.dtype() {
+            Dtype::F16 => run::<f16>(isa, self, panels, x, n, finish),
+            Dtype::BF16 => run::<bf16>(isa, self, panels, x, n, finish),
+            Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => run::<f32>(isa, self, panels, x, n, finish),
+        }
+    }
+}
+
+/// Puts the values of `part` in their lanes, its first row being row `first` of the matrix.
+fn place<T: Stored>(part: &MatrixView<'_>, first: usize, data: &mut [T], pool: &Pool) {
+    let value = |i: usize| -> T {
+        let at = i * size_of::<T>();
+        bytemuck::pod_read_unaligned(&part.bytes[at..at + size_of::<T>()])
+    };
+    let (rows, cols) = (part.rows, part.cols);
+    let first_panel = first / PANEL;
+    let panels = Parts::new(data);
+    pool.run_ranges((first + rows).div_ceil(PANEL) - first_panel, 1, |range| {
+        for panel in range.start + first_panel..range.end + first_panel {
+            // SAFETY: a panel belongs to one task alone.
+            #[allow(unsafe_code)]
+            let panel_data = unsafe { panels.get(panel * PANEL * cols..(panel + 1) * PANEL * cols) };
+            let (begin, end) = ((panel * PANEL).max(first), ((panel + 1) * PANEL).min(first + rows));
+            // some columns at a time, so that what is written stays in the first-level cache
+            for (block, steps) in panel_data.chunks_mut(PANEL * PLACED).enumerate() {
+                for row in begin..end {
+                    for (i, step) in steps.chunks_exact_mut(PANEL).enumerate() {
+                        let k = block * PLACED + i;
+                        step[row % PANEL] = value(match part.layout {
+                            Layout::RowMajor => (row - first) * cols + k,
+                            Layout::ColumnMajor => k * rows + row - first,
+                        });
+                    }
+                }
+            }
+        }
+    });
+}
+
+thread_local! {
+    /// A panel as floats, and the sums of one panel for every row.
+    static SCRATCH: RefCell<(Vec<Panel>, Vec<Panel>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+simd_fn! {
+    fn run<T: Stored>(m: &Dense, panels: Range<usize>, x: &[f32], n: usize, finish: Finish<'_>) = run_body::<_, T>;
+}
+
+#[inline(always)]
+fn run_body<S: Simd, T: Stored>(
+    s: S,
+    m: &Dense,
+    panels: Range<usize>,
+    x: &[f32],
+    n: usize,
+    finish: Finish<'_>,
+) {
+    if n <= MAX_ROWS {
+        return few_rows::<S, T>(s, m, panels, x, n, finish);
+    }
+    let all = m.panels::<T>();
+    many_rows(
+        s,
+        m.cols,
+        panels,
+        x,
+        n,
+        #[inline(always)]
+        |panel, from, wide| {
+            for (to, w) in wide.iter_mut().zip(&all[panel * m.cols + from..]) {
+                for half in 0..2 {
+                    s.store(T::load(s, &w[half]), &mut to[half]);
+                }
+            }
+        },
+        finish,
+    );
+}
+
+/// Every weight is read once and widened in registers.
+#[inline(always)]
+fn few_rows<S: Simd, T: Stored>(
+    s: S,
+    m: &Dense,
+    panels: Range<usize>,
+    x: &[f32],
+    n: usize,
+    finish: Finish<'_>,
+) {
+    let k = m.cols;
+    let all = m.panels::<T>();
+    let mut rows = [[].as_slice(); MAX_ROWS];
+    for (r, row) in rows.iter_mut().enumerate().take(n) {
+        *row = &x[r * k..][..k];
+    }
+    for first in panels.clone().step_by(MAX_PANELS) {
+        let count = MAX_PANELS.min(panels.end - first);
+        let mut group = [[].as_slice(); MAX_PANELS];
+        for (p, panel) in group.iter_mut().enumerate().take(count) {
+            *panel = &all[(first + p) * k..][..k];
+        }
+        let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
+        let acc = &mut acc[..n * count];
+        multiply(s, &rows[..n], &group[..count], acc);
+        for p in 0..count {
+            for row in 0..n {
+                finish(row, first + p, bytemuck::cast_ref(&acc[row * count + p]));
+            }
+        }
+    }
+}
+
+/// A block of a panel is made floats once, by `widen(panel, first column, block)`, and serves all rows.
+#[inline(always)]
+fn many_rows<S: Simd>(
+    s: S,
+    k: usize,
+    panels: Range<usize>,
+    x: &[f32],
+    n: usize,
+    widen: impl Fn(usize, usize, &mut [Panel]),
+    finish: Finish<'_>,
+) {
+    // taken, not borrowed: a closure here would be compiled without the instructions
+    let (mut wide, mut sums) = SCRATCH.take();
+    wide.resize(K_BLOCK, Panel::default());
+    for panel in panels {
+        sums.clear();
+        sums.resize(n, Panel::default());
+        for from in (0..k).step_by(K_BLOCK) {
+            let len = K_BLOCK.min(k - from);
+            widen(panel, from, &mut wide[..len]);
+            for first in (0..n).step_by(MAX_ROWS) {
+                let count = MAX_ROWS.min(n - first);
+                let mut rows = [[].as_slice(); MAX_ROWS];
+                for (r, row) in rows.iter_mut().enumerate().take(count) {
+                    *row = &x[(first + r) * k + from..][..len];
+                }
+                let acc = &mut sums[first..first + count];
+                multiply(s, &rows[..count], &[&wide[..len]], acc);
+            }
+        }
+        for (row, sums) in sums.iter().enumerate() {
+            finish(row, panel, bytemuck::cast_ref(sums));
+        }
+    }
+    SCRATCH.set((wide, sums));
+}
+
+/// The products of some panels of a quantised matrix with `n` rows of floats: exact weights, sums in single
+/// precision.
+pub(super) fn dequantized(
+    isa: Isa,
+    m: &Packed,
+    panels: Range<usize>,
+    x: &[f32],
+    n: usize,
+    finish: Finish<'_>,
+) {
+    dequantized_on(isa, isa, m, panels, x, n, finish);
+}
+
+simd_fn! {
+    fn dequantized_on(on: Isa, m: &Packed, panels: Range<usize>, x: &[f32], n: usize, finish: Finish<'_>) =
+        dequantized_body;
+}
+
+#[inline(always)]
+fn dequantized_body<S: Simd>(
+    s: S,
+    isa: Isa,
+    m: &Packed,
+    panels: Range<usize>,
+    x: &[f32],
+    n: usize,
+    finish: Finish<'_>,
+) {
+    many_rows(
+        s,
+        m.cols(),
+        panels,
+        x,
+        n,
+        #[inline(always)]
+        |panel, from, wide| m.dequantize(isa, panel, from, wide),
+        finish,
+    );
+}

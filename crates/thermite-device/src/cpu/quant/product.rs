@@ -1,0 +1,226 @@
+//! Products of quantised panels with activations, in eight bits or in floats.
+//!
+//! Every output is one sum over the tiles in order, and what a tile adds is an integer times a scale: the same for
+//! one row of activations and for many, wherever the tiles were unpacked.
+
+use std::marker::PhantomData;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::activations::Block;
+use super::lanes::{Lanes, Range, STEPS, Step};
+use super::tiles::{TILE, Tiles};
+use crate::cpu::tile::PANEL;
+
+/// Rows of activations that share a load of weights.
+pub(super) const STRIP: usize = 4;
+
+/// Adds to `acc` what one tile gives to `R` rows.
+#[inline(always)]
+fn tile<L: Lanes, T: Tiles, const R: usize>(
+    l: L,
+    tiles: &T,
+    at: usize,
+    rows: [&Block; R],
+    acc: &mut [L::Floats; R],
+) {
+    if T::SPLIT {
+        half::<L, T, R>(l, tiles, at, 0, rows, acc);
+        half::<L, T, R>(l, tiles, at, 1, rows, acc);
+        return;
+    }
+    let mut weights = [tiles.step(l, at, 0); STEPS];
+    for (k, w) in weights.iter_mut().enumerate() {
+        *w = tiles.step(l, at, k);
+    }
+    let (mut q, mut totals) = ([&rows[0].q; R], [0; R]);
+    for r in 0..R {
+        (q[r], totals[r]) = (&rows[r].q, rows[r].total);
+    }
+    let sums = l.dot(T::RANGE, &weights, q, totals);
+    let scale = tiles.scale(l, at, 0);
+    for r in 0..R {
+        let sum = match T::OFFSET {
+            Some(shift) => l.sub_shifted(sums[r], totals[r], shift),
+            None => sums[r],
+        };
+        acc[r] = l.fma(l.to_floats(sum), l.mul(scale, l.splat(rows[r].scale)), acc[r]);
+        if T::MIN {
+            acc[r] = l.fma(tiles.min(l, at, 0), l.splat(rows[r].sum), acc[r]);
+        }
+    }
+}
+
+/// [`tile`] of the 16 columns that have a scale of their own.
+#[inline(always)]
+fn half<L: Lanes, T: Tiles, const R: usize>(
+    l: L,
+    tiles: &T,
+    at: usize,
+    half: usize,
+    rows: [&Block; R],
+    acc: &mut [L::Floats; R],
+) {
+    const HALF: usize = STEPS / 2;
+    let mut weights = [tiles.step(l, at, half * HALF); HALF];
+    for (k, w) in weights.iter_mut().enumerate() {
+        *w = tiles.step(l, at, half * HALF + k);
+    }
+    let (mut q, mut totals) = ([&[0; HALF]; R], [0; R]);
+    for r in 0..R {
+        let (halves, _) = rows[r].q.as_chunks();
+        (q[r], totals[r]) = (&halves[half], rows[r].half_totals[half]);
+    }
+    let sums = l.dot(T::RANGE, &weights, q, totals);
+    let scale = tiles.scale(l, at, half);
+    for r in 0..R {
+        let sum = match T::OFFSET {
+            Some(shift) => l.sub_shifted(sums[r], totals[r], shift),
+            None => sums[r],
+        };
+        acc[r] = l.fma(l.to_floats(sum), l.mul(scale, l.splat(rows[r].scale)), acc[r]);
+        if T::MIN {
+            acc[r] = l.fma(tiles.min(l, at, half), l.splat(rows[r].half_sums[half]), acc[r]);
+        }
+    }
+}
+
+/// The products of one panel with `R` rows of activations.
+#[inline(always)]
+pub(super) fn panel<L: Lanes, T: Tiles, const R: usize>(
+    l: L,
+    panel: &[T],
+    rows: [&[Block]; R],
+) -> [[f32; PANEL]; R] {
+    assert!(rows.iter().all(|row| row.len() == panel.len() * T::COUNT), "as many activations as weights");
+    let mut acc = [l.splat(0.0); R];
+    for (i, tiles) in panel.iter().enumerate() {
+        for t in 0..T::COUNT {
+            if R == 1 {
+                prefetch::<L, T>(l, tiles, t);
+            }
+            let mut blocks = [&rows[0][i * T::COUNT + t]; R];
+            for r in 1..R {
+                blocks[r] = &rows[r][i * T::COUNT + t];
+            }
+            tile(l, tiles, t, blocks, &mut acc);
+        }
+    }
+    let mut out = [[0.0; PANEL]; R];
+    for r in 0..R {
+        l.store_f32(acc[r], &mut out[r]);
+    }
+    out
+}
+
+/// How far ahead of the tile at work memory is asked for: the latency of memory at the speed of one core.
+const AHEAD: usize = 4096;
+
+/// Asks for the tile [`AHEAD`] of this one, which may belong to the panels behind.
+#[inline(always)]
+fn prefetch<L: Lanes, T: Tiles>(l: L, tiles: &T, at: usize) {
+    let (len, start) = (size_of::<T>() / T::COUNT, std::ptr::from_ref(tiles).cast::<u8>());
+    for line in 0..len.div_ceil(64) {
+        l.prefetch(start.wrapping_add(at * len + AHEAD + 64 * line));
+    }
+}
+
+/// A tile of `T` unpacked: a byte a weight, floats for its scale. Many rows of activations then share the work.
+#[repr(C)]
+pub(super) struct Unpacked<T> {
+    q: [Step; STEPS],
+    scale: [[f32; PANEL]; 2],
+    min: [[f32; PANEL]; 2],
+    of: PhantomData<T>,
+}
+
+impl<T> Clone for Unpacked<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Unpacked<T> {}
+// SAFETY: arrays of bytes and floats without padding; the marker has no size.
+#[allow(unsafe_code)]
+unsafe impl<T> Zeroable for Unpacked<T> {}
+// SAFETY: as above.
+#[allow(unsafe_code)]
+unsafe impl<T: 'static> Pod for Unpacked<T> {}
+
+impl<T: Tiles> Tiles for Unpacked<T> {
+    type Kind = T;
+    const COUNT: usize = 1;
+    const RANGE: Range = T::RANGE;
+    const OFFSET: Option<u32> = T::OFFSET;
+    const MIN: bool = T::MIN;
+    const SPLIT: bool = T::SPLIT;
+
+    #[inline(always)]
+    fn step<L: Lanes>(&self, l: L, _tile: usize, k: usize) -> L::Bytes {
+        l.load(&self.q[k])
+    }
+    #[inline(always)]
+    fn scale<L: Lanes>(&self, l: L, _tile: usize, half: usize) -> L::Floats {
+        l.load_f32(&self.scale[half])
+    }
+    #[inline(always)]
+    fn min<L: Lanes>(&self, l: L, _tile: usize, half: usize) -> L::Floats {
+        l.load_f32(&self.min[half])
+    }
+}
+
+/// Unpacks a panel.
+#[inline(always)]
+pub(super) fn unpack<L: Lanes, T: Tiles>(l: L, panel: &[T], out: &mut [Unpacked<T::Kind>]) {
+    for (tiles, out) in panel.iter().zip(out.chunks_exact_mut(T::COUNT)) {
+        for (t, out) in out.iter_mut().enumerate() {
+            for (k, step) in out.q.iter_mut().enumerate() {
+                l.store(tiles.step(l, t, k), step);
+            }
+            for half in 0..1 + usize::from(T::SPLIT) {
+                l.store_f32(tiles.scale(l, t, half), &mut out.scale[half]);
+                if T::MIN {
+                    l.store_f32(tiles.min(l, t, half), &mut out.min[half]);
+                }
+            }
+        }
+    }
+}
+
+/// Unpacked tiles as floats: a column a line, sixteen rows side by side.
+#[inline(always)]
+pub(super) fn dequantize<L: Lanes, T: Tiles>(l: L, tiles: &[Unpacked<T>], out: &mut [[f32; PANEL]]) {
+    let form = Form {
+        signed: T::RANGE == Range::Signed8,
+        offset: T::OFFSET.map_or(0.0, |shift| -((1 << shift) as f32)),
+        split: T::SPLIT,
+        min: T::MIN,
+    };
+    dequantize_as(l, form, bytemuck::cast_slice(tiles), out);
+}
+
+/// What [`Tiles`] says of a format, as values: one loop serves all.
+#[derive(Clone, Copy)]
+struct Form {
+    signed: bool,
+    offset: f32,
+    split: bool,
+    min: bool,
+}
+
+#[inline(always)]
+fn dequantize_as<L: Lanes>(l: L, form: Form, tiles: &[Unpacked<()>], out: &mut [[f32; PANEL]]) {
+    let (columns, _) = out.as_chunks_mut::<TILE>();
+    let offset = l.splat(form.offset);
+    for (tile, columns) in tiles.iter().zip(columns) {
+        for (k, columns) in columns.chunks_exact_mut(4).enumerate() {
+            let half = if form.split { k / (STEPS / 2) } else { 0 };
+            let (scale, min) = (l.load_f32(&tile.scale[half]), l.load_f32(&tile.min[half]));
+            let bytes = l.load(&tile.q[k]);
+            for (c, column) in columns.iter_mut().enumerate() {
+                let product = l.mul(scale, l.add(l.column(bytes, c, form.signed), offset));
+                l.store_f32(if form.min { l.add(product, min) } else { product }, column);
+            }
+        }
+    }
+}
