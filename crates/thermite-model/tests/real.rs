@@ -1,4 +1,4 @@
-//! Two real models against llama.cpp's logits and greedy tokens, both with weights made f32 beforehand. The models are fetched by `models/fetch.sh`; then `cargo test -p thermite-model --release --test real -- --ignored`.
+//! Two real models against llama.cpp's logits, greedy tokens and likelihoods, both with weights made f32 beforehand. The models are fetched by `models/fetch.sh`; then `cargo test -p thermite-model --release --test real -- --ignored`.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -64,6 +64,41 @@ fn check(model: &str, tolerance: f32, margin: f32) {
     }
 }
 
+/// The mean negative log-likelihood of the ids of a text, in chunks of 512 tokens, each from an empty cache. `bos`
+/// begins each chunk; without one, a chunk's first token is not scored.
+fn check_likelihood(model: &str, bos: Option<u32>, want: f64) {
+    /// Tokens a chunk, and how many of them are computed at once.
+    const CHUNK: usize = 512;
+    const ROWS: usize = 64;
+    let files = open(model);
+    let options = Options {
+        weights: Weights::F32,
+        context: Some(CHUNK),
+        max_rows: ROWS,
+        max_outputs: ROWS,
+        ..Options::default()
+    };
+    let mut runner = Runner::of(&files, Cpu::new(None).unwrap(), options, 1, Dtype::F32);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/real/{model}.text.json"));
+    let ids: Vec<u32> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    let (mut sum, mut scored) = (0.0, 0);
+    for chunk in ids.chunks(CHUNK - bos.iter().len()) {
+        let chunk: Vec<u32> = bos.iter().chain(chunk).copied().collect();
+        for (i, part) in chunk.chunks(ROWS).enumerate() {
+            let logits = runner.run(&[(0, part, i * ROWS, Outputs::All)]);
+            for (logits, &next) in logits.iter().zip(&chunk[i * ROWS + 1..]) {
+                let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let total: f64 = logits.iter().map(|x| f64::from(x - max).exp()).sum();
+                sum += total.ln() - f64::from(logits[next as usize] - max);
+                scored += 1;
+            }
+        }
+    }
+    let have = sum / f64::from(scored);
+    println!("{model}: {have:.5} nats a token over {scored} tokens; the reference has {want}");
+    assert!((have - want).abs() < 2e-4, "{have}");
+}
+
 fn gemma_oracle(files: &ModelFiles) -> Oracle<'_> {
     let local = LayerOf { window: 512, frequencies: frequencies(1e4, 256) };
     let global = LayerOf { window: 0, frequencies: frequencies(1e6, 256) };
@@ -114,4 +149,16 @@ fn gemma_is_exact() {
         println!("{GEMMA}, {}: logits are off the oracle's by at most {worst:e}", prompt.name);
         assert!(worst < 2e-4, "{worst}");
     }
+}
+
+#[test]
+#[ignore = "needs models/fetch.sh"]
+fn smollm2_finds_a_text_as_likely() {
+    check_likelihood("SmolLM2-135M-Instruct.Q4_1", None, 3.07236);
+}
+
+#[test]
+#[ignore = "needs models/fetch.sh"]
+fn gemma_finds_a_text_as_likely() {
+    check_likelihood(GEMMA, Some(2), 3.09912);
 }

@@ -50,8 +50,9 @@ fn diagram(config: &Config, records: &[Record], tokens: usize) -> String {
     before.iter().for_each(|part| frame(&mut out, part));
     let kinds = kinds(layers);
     for (layer, numbers) in &kinds {
-        let _ = match kinds.len() {
-            1 => writeln!(out, "  │  {n_layer} layers, each:"),
+        let _ = match (kinds.len(), numbers.as_slice()) {
+            (1, _) => writeln!(out, "  │  {n_layer} layers, each:"),
+            (_, [number]) => writeln!(out, "  │  layer {number}:"),
             _ => writeln!(out, "  │  layers {}, each:", ranges(numbers)),
         };
         layer.iter().for_each(|part| frame(&mut out, part));
