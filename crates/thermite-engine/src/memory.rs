@@ -13,7 +13,7 @@ use crate::engine::{BLOCK_SIZE, EngineOptions};
 pub struct MemoryPlan {
     /// Tokens of the context that the cache has room for.
     pub context: usize,
-    /// Matrices as they are stored, vectors as f32.
+    /// Matrices as they are stored, vectors as f32, and tables of rotary angles.
     pub weights: usize,
     /// Keys and values of the context, in all layers.
     pub kv_cache: usize,
@@ -32,7 +32,8 @@ impl MemoryPlan {
         let weights = files.tensors.iter().filter(|tensor| is_weight(tensor, config));
         Ok(Self {
             context,
-            weights: weights.map(|tensor| weight_bytes(&tensor)).sum(),
+            weights: weights.map(|tensor| weight_bytes(&tensor)).sum::<usize>()
+                + config.rope_tables() * context * config.head_dim * Dtype::F32.bytes(),
             kv_cache: config.n_layer * config.kv_shape(blocks, BLOCK_SIZE, options.kv_dtype).bytes(),
             activations: activation_bytes(config, options),
         })
@@ -64,8 +65,9 @@ fn weight_bytes(tensor: &TensorView<'_>) -> usize {
 fn activation_bytes(config: &Config, options: &EngineOptions) -> usize {
     let Config { n_embd, n_inner, n_vocab, .. } = *config;
     let rows = options.rows();
+    let hidden = if config.is_gated() { 3 } else { 2 };
     let attention = config.attention(options.attention);
-    let row = 3 * n_embd + attention.qkv_width() + attention.n_head * attention.head_dim + 2 * n_inner;
+    let row = 3 * n_embd + attention.qkv_width() + attention.n_head * attention.head_dim + hidden * n_inner;
     let output = n_embd + n_vocab;
     let sampler = 3 * n_vocab + 1 + 1;
     4 * (rows * row + options.max_outputs * output + sampler)

@@ -112,8 +112,7 @@ impl<D: Device> Model<D> {
             n_inner: config.n_inner,
             n_vocab: config.n_vocab,
         };
-        let gated = !matches!(network, Network::Gpt2(_));
-        let acts = Activations::new(&device, shape, gated)?;
+        let acts = Activations::new(&device, shape, config.is_gated())?;
         let step = Step::new(&device)?;
         Ok(Self { device, config, options, network, step, acts })
     }

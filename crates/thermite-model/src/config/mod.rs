@@ -45,6 +45,22 @@ impl Config {
         AttentionShape::new(self.n_head, self.n_kv_head, self.head_dim, kind)
     }
 
+    /// Whether its MLP has a gate.
+    #[must_use]
+    pub const fn is_gated(&self) -> bool {
+        !matches!(self.architecture, Architecture::Gpt2)
+    }
+
+    /// Tables of rotary angles at most, `[context, head_dim]` each.
+    #[must_use]
+    pub const fn rope_tables(&self) -> usize {
+        match self.architecture {
+            Architecture::Gpt2 => 0,
+            Architecture::Gemma3 => 2,
+            _ => 1,
+        }
+    }
+
     /// Whether a token needs but a row of the tensor: that of positions, and the embedding if it is not the head too.
     #[must_use]
     pub fn is_looked_up(&self, tensor: &str) -> bool {
