@@ -1,8 +1,9 @@
 //! The trait that every device implements: one method a kernel, memory, and the diagram's boxes.
 
 use std::fmt;
+use std::sync::Arc;
 
-use thermite_formats::quant;
+use thermite_formats::{FileBytes, quant};
 
 use crate::boxes::{self, Activations, AttentionShape, AttentionWeights, Linear, MlpWeights, Norm};
 use crate::{Error, Result, Step, WeightType};
@@ -216,6 +217,11 @@ pub trait Device: Send + Sync + Sized + 'static {
     fn read_f32(&self, src: &Self::Buffer, first: usize, out: &mut [f32]) -> Result<()>;
     /// As [`Device::read_f32`].
     fn read_i32(&self, src: &Self::Buffer, first: usize, out: &mut [i32]) -> Result<()>;
+    /// Tells the device of a file in whose bytes the weights of coming matrices lie. A device that can use them there keeps
+    /// the file.
+    fn adopt(&self, _file: &Arc<FileBytes>) -> Result<()> {
+        Ok(())
+    }
     /// The matrices `parts`, stacked: all of one width, their rows one after another. Their types may differ.
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix>;
     /// An empty cache of `shape`.

@@ -211,7 +211,10 @@ impl<'a, D: Device> Part<'_, 'a, D> {
             });
         }
         let (dtype, bytes) = match self.loader.weights {
-            Weights::Stored => (dtype, Cow::Borrowed(tensor.data)),
+            Weights::Stored => {
+                self.loader.device.adopt(tensor.shared().file())?;
+                (dtype, Cow::Borrowed(tensor.data))
+            }
             Weights::F32 => (DType::F32, Cow::Owned(bytemuck::cast_slice(&tensor.to_f32()?).to_vec())),
         };
         Ok((dtype, part.order.restore(part.rows, bytes)))

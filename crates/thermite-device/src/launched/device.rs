@@ -1,5 +1,8 @@
 //! [`Device`] in launches: one line of dimensions and one of buffers a kernel.
 
+use std::sync::Arc;
+
+use thermite_formats::FileBytes;
 use thermite_kernels::contract::attention_tiles;
 
 use super::matrix::suffix;
@@ -34,6 +37,9 @@ impl<L: Launcher> Device for Launched<L> {
     }
     fn read_i32(&self, src: &L::Buffer, first: usize, out: &mut [i32]) -> Result<()> {
         self.launcher.read(src, first * 4, bytemuck::cast_slice_mut(out))
+    }
+    fn adopt(&self, file: &Arc<FileBytes>) -> Result<()> {
+        self.launcher.adopt(file)
     }
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix> {
         LaunchedMatrix::upload(&self.launcher, parts)

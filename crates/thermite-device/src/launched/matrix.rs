@@ -22,11 +22,19 @@ pub struct LaunchedMatrix<B> {
 }
 
 impl<B> LaunchedMatrix<B> {
-    /// Puts `parts`, stacked, in the memory of `launcher`. Blocks that no kernel reads, and parts of several types, are
+    /// Puts `parts`, stacked, in the memory of `launcher`, unless they lie there already. Blocks that no kernel reads, and parts of several types, are
     /// widened to `F16`.
     pub(super) fn upload<L: Launcher<Buffer = B>>(launcher: &L, parts: &[MatrixView<'_>]) -> Result<Self> {
         let Stacked { rows, cols, dtype } = MatrixView::stacked(parts)?;
         let stored = dtype.filter(|&dtype| is_read(dtype)).unwrap_or(WeightType::F16);
+        let dtype = Dtype::of_weights(stored).unwrap_or(Dtype::U8);
+        if let [part] = parts
+            && part.layout == Layout::RowMajor
+            && part.dtype == stored
+            && let Some(buffer) = launcher.adopted(dtype, part.bytes)
+        {
+            return Ok(Self { buffer, dtype, stored, rows, cols });
+        }
         let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
         for part in parts {
             let halves: Vec<f16>;
@@ -40,7 +48,6 @@ impl<B> LaunchedMatrix<B> {
                 Layout::ColumnMajor => transpose(&part, &mut bytes),
             }
         }
-        let dtype = Dtype::of_weights(stored).unwrap_or(Dtype::U8);
         let mut buffer = launcher.alloc(dtype, bytes.len() / dtype.bytes())?;
         launcher.write(&mut buffer, &bytes)?;
         Ok(Self { buffer, dtype, stored, rows, cols })

@@ -10,8 +10,9 @@ mod device;
 mod matrix;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use thermite_formats::FileBytes;
 use thermite_kernels::catalogue;
 use thermite_kernels::contract::{Bound, Dims, Launch, Limits, Scalar, bindable, check_binding, launch};
 use thermite_kernels::syntax::{Kernel, Role};
@@ -66,6 +67,15 @@ pub trait Launcher: Send + Sync + 'static {
     fn write(&self, buffer: &mut Self::Buffer, bytes: &[u8]) -> Result<()>;
     /// Copies from byte `first` on, after everything queued before.
     fn read(&self, buffer: &Self::Buffer, first: usize, bytes: &mut [u8]) -> Result<()>;
+    /// Takes a file's bytes as they lie for memory of the device, where the machine can: [`Launcher::adopted`] then finds
+    /// weights in it.
+    fn adopt(&self, _file: &Arc<FileBytes>) -> Result<()> {
+        Ok(())
+    }
+    /// A buffer of these bytes where they lie: of an adopted file, and aligned as kernels want them.
+    fn adopted(&self, _dtype: Dtype, _bytes: &[u8]) -> Option<Self::Buffer> {
+        None
+    }
     /// Launches `kernel`; arguments lie in the order of its bindings, and fit them.
     fn launch(
         &self,

@@ -3,6 +3,8 @@
 #![allow(unsafe_code, reason = "frameworks are linked, MPS is asked, and contents are copied")]
 
 use std::fmt;
+#[cfg(target_arch = "aarch64")]
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +12,7 @@ use objc2::rc::{Retained, autoreleasepool};
 use objc2::runtime::ProtocolObject;
 use objc2_metal::{MTLCreateSystemDefaultDevice, MTLDevice, MTLGPUFamily, MTLResourceOptions};
 use objc2_metal_performance_shaders::MPSSupportsMTLDevice;
+use thermite_formats::FileBytes;
 use thermite_kernels::contract::{Dims, Launch, Limits};
 use thermite_kernels::syntax::Kernel;
 
@@ -26,7 +29,10 @@ use crate::{Dtype, Error, Result};
 unsafe extern "C" {}
 
 /// Buffers are at least this large, and multiples of it: kernels load up to 16 bytes at a time.
-const GRANULE: usize = 16;
+pub(super) const GRANULE: usize = 16;
+/// Bytes of a page on Apple silicon. Metal takes whole pages for a buffer that it does not copy.
+#[cfg(target_arch = "aarch64")]
+const PAGE: usize = 16 * 1024;
 
 /// A device of Apple's GPU.
 pub type Metal = Launched<MetalLauncher>;
@@ -92,6 +98,8 @@ pub struct MetalLauncher {
     /// Its lock also guards the contents of all buffers.
     queue: Mutex<Queue>,
     residency: Option<Arc<Residency>>,
+    /// Mapped files as buffers, each whole.
+    files: Mutex<Vec<MetalBuffer>>,
     next_id: AtomicU64,
 }
 
@@ -117,6 +125,7 @@ impl MetalLauncher {
                 pipelines: Pipelines::new(device.clone()),
                 queue: Mutex::new(Queue::new(device.clone(), residency.clone())?),
                 residency,
+                files: Mutex::default(),
                 next_id: AtomicU64::new(0),
                 device,
             })
@@ -133,6 +142,37 @@ impl MetalLauncher {
 
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<MetalBuffer>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pages of a mapped file as a buffer; none for bytes that are not mapped, and where Metal takes none.
+    #[cfg(target_arch = "aarch64")]
+    fn map(&self, file: &Arc<FileBytes>) -> Option<MetalBuffer> {
+        let FileBytes::Mapped(bytes) = file.as_ref() else { return None };
+        let size = bytes.len().checked_next_multiple_of(PAGE)?;
+        if !bytes.as_ptr().addr().is_multiple_of(PAGE) || self.check_memory(size).is_err() {
+            return None;
+        }
+        autoreleasepool(|_| {
+            let pointer = NonNull::new(bytes.as_ptr().cast_mut().cast())?;
+            let options = MTLResourceOptions::StorageModeShared;
+            // SAFETY: the mapping's pages are there for as long as the file, which the buffer keeps; the last one is mapped
+            // to its end. Kernels only read weights, and nothing is called to free them.
+            let raw = unsafe {
+                self.device.newBufferWithBytesNoCopy_length_options_deallocator(pointer, size, options, None)
+            }?;
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            Some(MetalBuffer::of_file(id, raw, file.clone(), self.residency.clone()))
+        })
+    }
+
+    /// Pages are of another size there.
+    #[cfg(not(target_arch = "aarch64"))]
+    const fn map(&self, _file: &Arc<FileBytes>) -> Option<MetalBuffer> {
+        None
     }
 
     /// Whether `bytes` more are within what the device holds without paging.
@@ -218,6 +258,18 @@ impl Launcher for MetalLauncher {
         autoreleasepool(|_| queue.finish())?;
         // SAFETY: nothing is under way, and the queue's lock keeps all others away until the copy is done.
         unsafe { buffer.copy_out(first, bytes) }
+    }
+
+    fn adopt(&self, file: &Arc<FileBytes>) -> Result<()> {
+        let mut files = self.files();
+        if !files.iter().any(|own| own.is_of(file)) {
+            files.extend(self.map(file));
+        }
+        Ok(())
+    }
+
+    fn adopted(&self, dtype: Dtype, bytes: &[u8]) -> Option<MetalBuffer> {
+        self.files().iter().find_map(|file| file.part(dtype, bytes))
     }
 
     fn launch(

@@ -137,6 +137,7 @@ fn matrix(
             cols * size_of::<f32>(),
             MPSDataType::Float32,
         );
-        MPSMatrix::initWithBuffer_descriptor(MPSMatrix::alloc(), buffer.raw(), &descriptor)
+        let (raw, start) = (buffer.raw(), buffer.start());
+        MPSMatrix::initWithBuffer_offset_descriptor(MPSMatrix::alloc(), raw, start, &descriptor)
     })
 }

@@ -1,7 +1,8 @@
 //! Apple GPUs: the kernels through Metal.
 //!
 //! - `source`: what the run-time compiler gets, a file and its headers as one text; `pipelines`: compiled once.
-//! - `buffer`: shared memory that CPU and GPU both see; `residency`: keeps it wired between tokens.
+//! - `buffer`: shared memory that CPU and GPU both see, weights in a mapped file's own pages where they are aligned to 16
+//!   bytes; `residency`: keeps it wired between tokens.
 //! - `hazards`: which launches may overlap; `queue`: one concurrent encoder for a run of them, and what failed of it.
 //! - `matmul`: products of many rows; `selftest`: a few kernels against the CPU, at start.
 //!

@@ -277,7 +277,7 @@ fn bind(
         // SAFETY: the command buffer retains the buffer; index, type and length were checked against the kernel's
         // signature and contract, and `first` lies within the buffer.
         Argument::Buffer { buffer, first } => unsafe {
-            let offset = first * buffer.shape().0.bytes();
+            let offset = buffer.start() + first * buffer.shape().0.bytes();
             encoder.setBuffer_offset_atIndex(Some(buffer.raw()), offset, index);
         },
         // SAFETY: the kernel's contract allows nil here.

@@ -2,14 +2,19 @@
 //!
 //! A virtual machine's GPU lacks what the kernels need: there the tests of launches say so and pass, unless
 //! `THERMITE_METAL_REQUIRED=1`. That every file compiles is tested on any Mac.
+#![allow(unsafe_code, reason = "a file is mapped")]
 
+use std::sync::Arc;
+
+use memmap2::Mmap;
 use objc2_metal::MTLCreateSystemDefaultDevice;
+use thermite_formats::FileBytes;
 use thermite_kernels::sources::sources;
 
 use super::pipelines::Pipelines;
 use super::{Metal, Options};
 use crate::launched::Variants;
-use crate::{Device, Dtype, Error, conformance};
+use crate::{Device, Dtype, Error, Layout, MatrixView, WeightType, conformance};
 
 fn metal(variants: Variants) -> Option<Metal> {
     match Metal::open(Options { variants, self_test: Some(false), ..Options::default() }) {
@@ -96,4 +101,38 @@ fn reads_and_writes_past_the_end_are_refused() {
     assert_eq!(device.write_f32(&mut buffer, &[0.0; 4]).unwrap_err(), short);
     let short = Error::Size { kernel: "read", operand: "buffer", have: 3, need: 4 };
     assert_eq!(device.read_f32(&buffer, 2, &mut [0.0; 2]).unwrap_err(), short);
+}
+
+/// Weights of a mapped file, aligned and not, against a copy of them.
+#[test]
+fn weights_are_used_where_they_are_mapped() {
+    const ROWS: usize = 5;
+    const COLS: usize = 4099;
+    let Some(device) = metal(Variants::Fast) else { return };
+    let path = std::env::temp_dir().join(format!("thermite-adopted-{}", std::process::id()));
+    let values: Vec<f32> = (0..ROWS * COLS + 64).map(|i| (i % 97) as f32 * 0.01 - 0.4).collect();
+    std::fs::write(&path, bytemuck::cast_slice(&values)).unwrap();
+    let file = std::fs::File::open(&path).unwrap();
+    // SAFETY: nobody else knows the file.
+    let map = unsafe { Mmap::map(&file) }.unwrap();
+    let file = Arc::new(FileBytes::Mapped(map));
+    device.adopt(&file).unwrap();
+    device.adopt(&file).unwrap();
+    let x = device.upload_f32(&[1.0; COLS]).unwrap();
+    for first in [0, 16, 20, 32] {
+        let bytes = &file[first..][..ROWS * COLS * 4];
+        let view =
+            MatrixView { dtype: WeightType::F32, rows: ROWS, cols: COLS, layout: Layout::RowMajor, bytes };
+        let copy = bytes.to_vec();
+        let products = [view, MatrixView { bytes: &copy, ..view }].map(|view| {
+            let weight = device.matrix(&[view]).unwrap();
+            let mut out = device.alloc(Dtype::F32, ROWS).unwrap();
+            device.matmul(&x, &weight, &mut out, 1).unwrap();
+            let mut sums = [0.0; ROWS];
+            device.read_f32(&out, 0, &mut sums).unwrap();
+            sums
+        });
+        assert_eq!(products[0], products[1], "from byte {first}");
+    }
+    std::fs::remove_file(&path).unwrap();
 }
