@@ -1,7 +1,7 @@
 //! The native CPU device.
 //!
-//! Kernels are written once over eight lanes (`simd`) and compiled for each instruction set; products go through
-//! one inner loop (`tile`); work is shared out by a pool of threads ([`pool`]) in ways that no result depends on.
+//! Kernels are written once over eight lanes (`simd`) and compiled for each instruction set; products of floats go
+//! through one inner loop (`tile`), quantised ones through another (`quant`); work is shared out by a pool of threads ([`pool`]) in ways that no result depends on.
 
 mod activation;
 mod attention;
@@ -26,7 +26,8 @@ pub use simd::Isa;
 use self::pool::{Parts, Pool};
 use crate::{Error, Result};
 
-/// The environment variable that forces an instruction set: `portable`, `avx2`.
+/// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512`, `neon`. Of `avx512` quantised
+/// products alone make use, of `neon` they and what the compiler does.
 pub const ISA_VARIABLE: &str = "THERMITE_CPU_ISA";
 
 /// The environment variable that says how activations meet quantised weights: `int8` or `f32`.
