@@ -1,4 +1,5 @@
 //! `thermite chat` without a terminal: a line a turn.
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
 
 mod common;
 

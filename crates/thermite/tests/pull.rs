@@ -1,5 +1,6 @@
 //! `thermite pull` from a server that imitates the Hub: redirects, ranges, transfers that break off, refusals.
 #![cfg(feature = "pull")]
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
 
 mod common;
 

@@ -11,7 +11,7 @@ use crate::error::Error;
 /// What has been said, and how more is added to it.
 pub(super) enum Turns {
     /// Messages, written as a template has it.
-    Messages { templates: ChatTemplates, system: Option<Message>, messages: Vec<Message> },
+    Messages { templates: Box<ChatTemplates>, system: Option<Message>, messages: Vec<Message> },
     /// One text, and its last character, if there is one.
     Text { last: Option<char> },
 }
@@ -51,7 +51,7 @@ impl Turns {
             None => return Ok((text, "No chat template: the model goes on from what you type.".to_owned())),
         };
         let system = args.system.as_ref().map(|text| Message::new("system", text));
-        Ok((Self::Messages { templates, system, messages: Vec::new() }, how))
+        Ok((Self::Messages { templates: Box::new(templates), system, messages: Vec::new() }, how))
     }
 
     pub(super) fn clear(&mut self) {
