@@ -1,5 +1,7 @@
 //! GGUF files written and shown.
 
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
+
 mod common;
 
 use common::{error, run, stdout, thermite};
