@@ -1,6 +1,7 @@
 // linear.metal - multiplication by a weight matrix: a bias, one row, many rows.
 //
 //   bias_add         x[n, m] += bias[m]
+//   narrow           out[i] = x[i], rounded to half or bfloat: what the vendor's product takes beside narrow weights
 //   linear_forward   out[n, m] = sum over k of x[n, k] W[m, k]
 //   matvec           out[n, m] = f(sum over k of x[n, k] W[m, k] + bias[m]) + residual[n, m],  f: none, gelu, silu, relu
 //   matmul_simd      out[n, m] = sum over k of x[n, k] W[m, k] + bias[m]
@@ -8,7 +9,8 @@
 // Shapes    W [M, K] row-major, a row an output: float, half (_f16) or bfloat (_bf16); x [N, K], out, residual [N, M]
 //           float; bias [M] float. bias and residual may be nil; out may be residual. Any N, M, K.
 // Dispatch  bias_add: threads (N, C), threadgroup (1, min(C rounded up to 32, 1024)), with C = M. linear_forward:
-//           threads (N, M), threadgroup (1, min(M rounded up to 32, 1024)). The others stand at their kernels.
+//           threads (N, M), threadgroup (1, min(M rounded up to 32, 1024)). narrow: threads (N / 4 rounded up), the last
+//           covers the tail, threadgroup (1024) or any. The others stand at their kernels.
 // Assumes   matvec and matmul: x and W begin at multiples of 16 bytes. K a multiple of 8 is the fast case.
 #include <metal_stdlib>
 #include <metal_simdgroup_matrix>
@@ -27,6 +29,23 @@ kernel void bias_add(
     const uint n = gid.x, c = gid.y;
     if (c < uint(C)) x[ulong(n) * C + c] += bias[c];
 }
+
+template <typename E>
+kernel void narrow(
+    device const float* x   [[buffer(0)]],
+    device E*           out [[buffer(1)]],
+    constant int&       N   [[buffer(2)]],
+    uint gid [[thread_position_in_grid]])
+{
+    const ulong i = ulong(gid) * 4, n = ulong(N);
+    if (i + 4 <= n) {
+        store4(out + i, load4(x + i));
+    } else {
+        for (ulong j = i; j < n; ++j) out[j] = E(x[j]);
+    }
+}
+template [[host_name("narrow_f16_v4")]]  kernel decltype(narrow<half>)   narrow<half>;
+template [[host_name("narrow_bf16_v4")]] kernel decltype(narrow<bfloat>) narrow<bfloat>;
 
 template <typename E>
 kernel void linear(

@@ -7,6 +7,8 @@
 //   cache_write    row n's K and V into the cache at slots[n] = block * block_size + offset; a negative slot is skipped
 //   place_heads    what stands between a row's QKV projection and attention, in one: rmsnorm_heads (layernorm.metal) and
 //                  rope_rows of its queries, in place, and of its keys; cache_write of keys and values
+//   advance_rows   from one decoding step to the next: row n's token is chosen[n], its position and length one more, its
+//                  slot what block_table says (-1 behind its end); history[n, position modulo kept] = chosen[n]
 //   cache_gather   a sequence's first T tokens of K and V out of the cache; query head h reads KV head h / (nh / n_kv_head)
 //                  Kwon et al., "Efficient Memory Management ... with PagedAttention", arXiv 2309.06180
 //
@@ -203,3 +205,28 @@ template [[host_name("cache_gather_f16")]]     kernel decltype(gather_cache<half
 template [[host_name("cache_gather_bf16")]]    kernel decltype(gather_cache<bfloat, float>) gather_cache<bfloat, float>;
 template [[host_name("cache_gather_f16_f16")]] kernel decltype(gather_cache<half, half>)    gather_cache<half, half>;
 template [[host_name("cache_gather_bf16_bf16")]] kernel decltype(gather_cache<bfloat, bfloat>) gather_cache<bfloat, bfloat>;
+
+// Threads (N), threadgroup (min(N rounded up to 32, 1024)). All int: chosen, tokens, positions, slots, lengths [N],
+// block_table [N, max_blocks], history [N, kept].
+kernel void advance_rows(
+    device const int* chosen      [[buffer(0)]],
+    device const int* block_table [[buffer(1)]],
+    device int*       tokens      [[buffer(2)]],
+    device int*       positions   [[buffer(3)]],
+    device int*       slots       [[buffer(4)]],
+    device int*       lengths     [[buffer(5)]],
+    device int*       history     [[buffer(6)]],
+    constant int&     N           [[buffer(7)]],
+    constant int&     block_size  [[buffer(8)]],
+    constant int&     max_blocks  [[buffer(9)]],
+    constant int&     kept        [[buffer(10)]],
+    uint n [[thread_position_in_grid]])
+{
+    if (n >= uint(N)) return;
+    const int token = chosen[n], position = positions[n] + 1, block = position / block_size;
+    tokens[n] = token;
+    positions[n] = position;
+    lengths[n] = position + 1;
+    slots[n] = block < max_blocks ? block_table[ulong(n) * max_blocks + block] * block_size + position % block_size : -1;
+    history[ulong(n) * kept + position % kept] = token;
+}

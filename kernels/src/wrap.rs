@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::contract::contract_of;
 use crate::sources::{self, METAL_INCLUDES, Source};
 use crate::syntax::{Kernel, Role, SyntaxError, blank_attributes, parse};
 
@@ -108,12 +109,23 @@ fn cuda_wrapper(kernel: &Kernel) -> String {
         ""
     };
     format!(
-        "extern \"C\" __global__ void {bounds}{}({}) {{\n{shared}    {}({});\n}}\n",
+        "extern \"C\" __global__ void {bounds}{}({}) {{\n{}{shared}    {}({});\n}}\n",
         cuda_entry(&kernel.name),
         parameters.join(", "),
+        order(&kernel.name),
         kernel.call(),
         arguments.join(", "),
     )
+}
+
+/// How a kernel stands to the ones launched before and after it, which it may overlap where the GPU can: those after may
+/// start, and what they do not read ahead waits for the end of this one; so does this one for those before.
+fn order(kernel: &str) -> String {
+    let contract = contract_of(kernel);
+    let line =
+        |wanted: bool, call: &str| if wanted { format!("    dialect::{call}();\n") } else { String::new() };
+    line(!contract.is_some_and(|c| c.holds_back()), "let_dependents_start")
+        + &line(!contract.is_some_and(|c| c.reads_ahead()), "await_dependency")
 }
 
 fn cpp_wrapper(kernel: &Kernel) -> String {
@@ -175,5 +187,10 @@ mod tests {
             "{wrapper}"
         );
         assert!(wrapper.contains("(int*)(threadgroup_memory + threadgroup_offset_1)"), "{wrapper}");
+        let order = wrapper
+            .find("let_dependents_start")
+            .zip(wrapper.find("await_dependency"))
+            .zip(wrapper.find(" k("));
+        assert!(order.is_some_and(|((start, wait), call)| start < wait && wait < call), "{wrapper}");
     }
 }

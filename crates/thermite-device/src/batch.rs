@@ -116,6 +116,29 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// As [`Batch::push`], with all of `blocks` in the sequence's table: steps that the device runs on its own go on to
+    /// the ones that are not used yet.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    pub fn push_with_room(
+        &mut self,
+        tokens: &[u32],
+        start: usize,
+        blocks: &[i32],
+        block_size: usize,
+        outputs: Outputs,
+    ) -> Result<()> {
+        self.push(tokens, start, blocks, block_size, outputs)?;
+        if let Some(span) = self.spans.last_mut() {
+            self.block_tables.extend_from_slice(&blocks[span.blocks..]);
+            span.blocks = blocks.len();
+        }
+        Ok(())
+    }
+}
+
 fn index(what: &'static str, value: i64) -> Result<i32> {
     i32::try_from(value).map_err(|_| Error::shape("batch", what, value, "below 2^31"))
 }
@@ -133,15 +156,18 @@ pub struct Step<D: Device> {
     pub slots: D::Buffer,
     /// Block tables of the spans, `i32 [spans, max_blocks]`.
     pub block_tables: D::Buffer,
-    /// Width of the block tables.
+    /// Width of the block tables: the blocks of the longest sequence, rounded up to a power of two, so that steps of
+    /// about the same length look the same to a recording.
     pub max_blocks: usize,
+    /// First row of each span, and behind the last one the number of rows: `i32 [spans + 1]`.
+    pub first_rows: D::Buffer,
     /// Tokens of each span's sequence once the step is in the cache, `i32 [spans]`.
     pub lengths: D::Buffer,
-    /// First row of each span, and behind them the number of rows, `i32 [spans + 1]`.
-    pub first_rows: D::Buffer,
     /// Rows whose logits are wanted, `i32 [m]`.
     pub outputs: D::Buffer,
     capacity: [usize; 7],
+    /// How often a buffer was replaced by a larger one: what was recorded before is void.
+    generation: usize,
 }
 
 impl<D: Device> Step<D> {
@@ -155,10 +181,11 @@ impl<D: Device> Step<D> {
             slots: empty()?,
             block_tables: empty()?,
             max_blocks: 0,
-            lengths: empty()?,
             first_rows: empty()?,
+            lengths: empty()?,
             outputs: empty()?,
             capacity: [1; 7],
+            generation: 0,
         })
     }
 
@@ -166,27 +193,29 @@ impl<D: Device> Step<D> {
     pub fn load(&mut self, device: &D, batch: &Batch) -> Result<()> {
         self.batch.clone_from(batch);
         let lengths: Vec<i32> = batch.spans.iter().map(|span| span.context() as i32).collect();
-        self.max_blocks = batch.spans.iter().map(|span| span.blocks).max().unwrap_or(0);
+        self.max_blocks =
+            batch.spans.iter().map(|span| span.blocks).max().map_or(0, usize::next_power_of_two);
+        let mut first_rows: Vec<i32> = batch.spans.iter().map(|span| span.first_row as i32).collect();
+        first_rows.push(batch.rows() as i32);
         let mut tables = vec![0; batch.spans.len() * self.max_blocks];
         for (i, span) in batch.spans.iter().enumerate() {
             let table = &batch.block_tables[span.table..][..span.blocks];
             tables[i * self.max_blocks..][..span.blocks].copy_from_slice(table);
         }
-        let starts = batch.spans.iter().map(|span| span.first_row).chain([batch.rows()]);
-        let first_rows: Vec<i32> = starts.map(|row| row as i32).collect();
         let pairs: [(&mut D::Buffer, &[i32]); 7] = [
             (&mut self.tokens, &batch.tokens),
             (&mut self.positions, &batch.positions),
             (&mut self.slots, &batch.slots),
             (&mut self.block_tables, &tables),
             (&mut self.lengths, &lengths),
-            (&mut self.first_rows, &first_rows),
             (&mut self.outputs, &batch.outputs),
+            (&mut self.first_rows, &first_rows),
         ];
         for ((buffer, data), capacity) in pairs.into_iter().zip(&mut self.capacity) {
             if data.len() > *capacity {
                 *capacity = data.len().next_power_of_two();
                 *buffer = device.alloc(Dtype::I32, *capacity)?;
+                self.generation += 1;
             }
             device.write_i32(buffer, data)?;
         }
@@ -198,6 +227,38 @@ impl<D: Device> Step<D> {
     pub const fn rows(&self) -> usize {
         self.batch.rows()
     }
+
+    /// Whether every sequence has one row: a step that decodes.
+    #[must_use]
+    pub fn decodes(&self) -> bool {
+        self.batch.spans.iter().all(|span| span.rows == 1)
+    }
+
+    /// What the launches of this step depend on, besides what lies in its buffers: steps of the same form have the same
+    /// launches.
+    #[must_use]
+    pub fn form(&self) -> StepForm {
+        let rows = self.batch.spans.iter().map(|span| span.rows);
+        StepForm {
+            rows: self.rows(),
+            spans: self.batch.spans.len(),
+            most_rows: rows.max().unwrap_or(0),
+            outputs: self.batch.outputs.len(),
+            max_blocks: self.max_blocks,
+            generation: self.generation,
+        }
+    }
+}
+
+/// See [`Step::form`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StepForm {
+    rows: usize,
+    spans: usize,
+    most_rows: usize,
+    outputs: usize,
+    max_blocks: usize,
+    generation: usize,
 }
 
 #[cfg(test)]

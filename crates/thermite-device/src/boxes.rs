@@ -219,6 +219,11 @@ pub struct ActivationShape {
     pub n_vocab: usize,
 }
 
+/// Rows at most that the fused kernels of a decoding step take together: each reads the weights for itself.
+pub const DECODE_ROWS: usize = 8;
+/// Pieces at most into which a decoding step's attention splits the cache (`MOST_PIECES` of decode_layer.metal).
+pub const DECODE_PIECES: usize = 16;
+
 /// What flows between the kernels of one forward pass.
 #[derive(Debug)]
 pub struct Activations<D: Device> {
@@ -244,6 +249,11 @@ pub struct Activations<D: Device> {
     pub rows: D::Buffer,
     /// Logits `[m, n_vocab]`.
     pub logits: D::Buffer,
+    /// Attention of a decoding step in pieces, `[n, n_head, DECODE_PIECES, head_dim]` for up to [`DECODE_ROWS`] rows that
+    /// want logits.
+    pub partial: D::Buffer,
+    /// Of each piece the largest score and the sum of weights.
+    pub part_stats: D::Buffer,
     /// What attention by heads needs; grown on first use.
     heads: Option<Heads<D>>,
 }
@@ -276,6 +286,8 @@ impl<D: Device> Activations<D> {
             act: alloc(rows, n_inner)?,
             rows: alloc(outputs, n_embd)?,
             logits: alloc(outputs, n_vocab)?,
+            partial: alloc(outputs.min(DECODE_ROWS), attention.n_head * DECODE_PIECES * attention.head_dim)?,
+            part_stats: alloc(outputs.min(DECODE_ROWS), attention.n_head * DECODE_PIECES * 2)?,
             heads: None,
         })
     }

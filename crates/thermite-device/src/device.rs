@@ -201,6 +201,10 @@ pub trait Device: Send + Sync + Sized + 'static {
     type Buffer: fmt::Debug + Send + Sync;
     /// A weight matrix in the layout that suits the device.
     type Matrix: fmt::Debug + Send + Sync;
+    /// Launches recorded once, to be started together.
+    type Recording: fmt::Debug + Send + Sync;
+    /// A place in the queue.
+    type Mark: Send + Sync;
 
     /// A line for people: which machine, with what.
     fn describe(&self) -> String;
@@ -233,6 +237,22 @@ pub trait Device: Send + Sync + Sized + 'static {
     fn read_bandwidth(&self, _buffer: &Self::Buffer) -> Result<Option<f64>> {
         Ok(None)
     }
+
+    /// Whether the launches of a step depend on nothing but its [form](crate::Step::form), so that they can be recorded.
+    /// Where they cannot, nothing else of the kind is called.
+    fn records(&self) -> bool {
+        false
+    }
+    /// Records what `work` launches, to be started by [`Device::replay`]; none of it runs now. Work that allocates,
+    /// writes, reads or waits is refused.
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>>;
+    /// Starts what was recorded, after everything queued before.
+    fn replay(&self, recording: &Self::Recording) -> Result<()>;
+    /// Marks what is queued so far.
+    fn mark(&self) -> Result<Self::Mark>;
+    /// As [`Device::read_i32`], but after what was queued before `mark` alone: what is queued since goes on meanwhile, and
+    /// must not write what is read.
+    fn read_after(&self, mark: &Self::Mark, src: &Self::Buffer, first: usize, out: &mut [i32]) -> Result<()>;
 
     /// A new buffer that holds `data`.
     fn upload_f32(&self, data: &[f32]) -> Result<Self::Buffer> {
@@ -529,6 +549,18 @@ pub trait Device: Send + Sync + Sized + 'static {
         v: &mut Self::Buffer,
         t: usize,
         n_head: usize,
+    ) -> Result<()>;
+
+    /// From one decoding step to the next, for each of its rows: `chosen[i]` becomes the row's token, one position further
+    /// on, in the slot that its table says (-1 behind the table's end). It is kept in `history` `[n, kept]`, at its
+    /// position modulo `kept`. The host's copy of the step stays as it was.
+    fn advance_rows(
+        &self,
+        chosen: &Self::Buffer,
+        step: &mut Step<Self>,
+        history: &mut Self::Buffer,
+        kept: usize,
+        block_size: usize,
     ) -> Result<()>;
 
     // ---- the boxes of the diagram

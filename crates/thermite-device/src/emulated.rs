@@ -1,5 +1,6 @@
 //! The Metal kernels on the CPU, access by access: for tests and checks, never for speed.
 
+use std::convert::Infallible;
 use std::sync::Mutex;
 
 use thermite_kernels::contract::{Dims, Launch, Limits, Scalar};
@@ -65,6 +66,8 @@ macro_rules! by_width {
 
 impl Launcher for EmulatedLauncher {
     type Buffer = Buffer;
+    type Recording = Infallible;
+    type Mark = ();
 
     fn describe(&self) -> String {
         format!("emulated Metal ({} build)", self.emulator.build())
@@ -140,6 +143,18 @@ impl Launcher for EmulatedLauncher {
 
     fn has_matmul(&self) -> bool {
         false
+    }
+
+    fn replay(&self, recording: &Infallible) -> Result<()> {
+        match *recording {}
+    }
+
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn read_after(&self, _mark: &(), buffer: &Buffer, first: usize, bytes: &mut [u8]) -> Result<()> {
+        self.read(buffer, first, bytes)
     }
 }
 

@@ -8,12 +8,15 @@
 //! - [`cpu::Cpu`]: native Rust kernels, portable and AVX2, on a thread pool of their own.
 //! - [`launched::Launched`]: the Metal kernels, on any machine that can launch them; `emulated` is the one that every
 //!   machine has.
+//! - `cuda` and `metal`: the same on NVIDIA's and on Apple's GPUs.
 //! - [`trace::Trace`]: records names and shapes and runs nothing; the diagram is printed from it.
 
 pub mod batch;
 pub mod boxes;
 pub mod conformance;
 pub mod cpu;
+#[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+pub mod cuda;
 mod device;
 #[cfg(feature = "emulated")]
 pub mod emulated;
@@ -23,7 +26,7 @@ pub mod launched;
 pub mod metal;
 pub mod trace;
 
-pub use batch::{Batch, Outputs, Span, Step};
+pub use batch::{Batch, Outputs, Span, Step, StepForm};
 pub use boxes::{
     Activation, ActivationShape, Activations, AttentionKind, AttentionShape, AttentionWeights, Expand, Gate,
     HeadNorms, Linear, MlpWeights, Norm, Rope,

@@ -1,6 +1,7 @@
 //! The device that records: every call becomes a [`Record`] with the names and shapes of its operands, and nothing
 //! is computed. The data-flow diagram is printed from it.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 
 use crate::boxes;
@@ -119,6 +120,8 @@ impl Trace {
 impl Device for Trace {
     type Buffer = TraceBuffer;
     type Matrix = TraceMatrix;
+    type Recording = Infallible;
+    type Mark = ();
 
     fn describe(&self) -> String {
         "trace (records, computes nothing)".to_owned()
@@ -155,6 +158,18 @@ impl Device for Trace {
     }
     fn submit(&self) -> Result<()> {
         Ok(())
+    }
+    fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
+        Ok(None)
+    }
+    fn replay(&self, recording: &Infallible) -> Result<()> {
+        match *recording {}
+    }
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+    fn read_after(&self, _mark: &(), src: &Self::Buffer, first: usize, out: &mut [i32]) -> Result<()> {
+        self.read_i32(src, first, out)
     }
 
     fn embedding_forward(
@@ -459,6 +474,20 @@ impl Device for Trace {
             v_cache[n_blocks, n_kv_head, block_size, head_dim]
         ];
         self.record("cache_write", operands![qkv[n, width], slots[n]], writes)
+    }
+    fn advance_rows(
+        &self,
+        chosen: &TraceBuffer,
+        step: &mut Step<Self>,
+        history: &mut TraceBuffer,
+        kept: usize,
+        _block_size: usize,
+    ) -> Result<()> {
+        let (n, width) = (step.rows(), step.max_blocks);
+        let (block_table, tokens, positions) = (&step.block_tables, &step.tokens, &step.positions);
+        let (slots, lengths) = (&step.slots, &step.lengths);
+        let writes = operands![tokens[n], positions[n], slots[n], lengths[n], history[n, kept]];
+        self.record("advance_rows", operands![chosen[n], block_table[n, width]], writes)
     }
     fn cache_gather(
         &self,

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use thermite_device::Device;
+use thermite_model::DecodingRow;
 
 use crate::Result;
 use crate::engine::{Engine, Sequence};
+use crate::lookahead::Lookahead;
 use crate::sampling::{Generator, SamplingParams};
 use crate::stop::StopMatcher;
 use crate::tokenizer::Detokenizer;
@@ -154,16 +156,29 @@ impl<D: Device> Engine<D> {
         let mut generator = Generator::new(params.sampling.seed_or_random());
         let mut token_ids = Vec::new();
         let mut first = Duration::ZERO;
+        let mut lookahead: Option<Lookahead<D>> = None;
         let finish_reason = loop {
             if token_ids.len() == limit {
                 break FinishReason::Length;
             }
-            if !token_ids.is_empty() {
-                self.extend(sequence, &[])?;
-            }
-            let token = self.sample(sequence, &params.sampling, &mut generator)?;
+            let ahead = match &mut lookahead {
+                Some(lookahead) => lookahead.next(&mut self.model, &mut self.cache)?,
+                None => None,
+            };
+            let token = match ahead {
+                Some(token) => token,
+                None => {
+                    if !token_ids.is_empty() {
+                        self.extend(sequence, &[])?;
+                    }
+                    self.sample(sequence, &params.sampling, &mut generator)?
+                }
+            };
             token_ids.push(token);
             sequence.push(token);
+            if lookahead.is_none() && limit > 1 && params.sampling.is_plain_greedy() {
+                lookahead = self.lookahead(sequence, limit - 1)?;
+            }
             if token_ids.len() == 1 {
                 first = begin.elapsed();
             }
@@ -176,6 +191,9 @@ impl<D: Device> Engine<D> {
             }
         };
         let ended = begin.elapsed();
+        // the last token may not have been run
+        sequence.cached =
+            sequence.cached.max(if lookahead.is_some() { sequence.tokens.len() - 1 } else { 0 });
         let text = match finish_reason {
             FinishReason::Cancelled => writer.text,
             FinishReason::Stop | FinishReason::Length => writer.finish(&mut listen),
@@ -188,6 +206,20 @@ impl<D: Device> Engine<D> {
             first_token_seconds: first.as_secs_f64(),
         };
         Ok(Generation { text, token_ids, finish_reason, timings })
+    }
+}
+
+impl<D: Device> Engine<D> {
+    /// Goes on from the sequence's last token for `steps` on the device alone, where it can.
+    fn lookahead(&mut self, sequence: &mut Sequence, steps: usize) -> Result<Option<Lookahead<D>>> {
+        if !self.device().records() {
+            return Ok(None);
+        }
+        let tokens = sequence.tokens.len();
+        self.pool.grow(&mut sequence.blocks, tokens + steps - 1)?;
+        let [.., token] = *sequence.tokens else { return Ok(None) };
+        let row = DecodingRow { token, position: tokens - 1, blocks: sequence.blocks.blocks() };
+        Ok(Some(Lookahead::new(&self.model, &self.cache, row)?))
     }
 }
 

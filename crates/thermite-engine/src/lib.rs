@@ -13,6 +13,7 @@ mod evaluate;
 mod files;
 mod generate;
 mod hub;
+mod lookahead;
 mod memory;
 mod sampler;
 pub mod sampling;

@@ -113,6 +113,14 @@ pub enum Error {
         /// Logits planned for.
         max_outputs: usize,
     },
+    /// Steps that the sequences have no room for, or whose tokens are no longer kept.
+    #[error("{asked} steps, but there is room for {room}")]
+    Steps {
+        /// Steps asked for.
+        asked: usize,
+        /// Steps there is room for.
+        room: usize,
+    },
     /// A token that the model cannot be given.
     #[error("token id {id} at row {row} is outside the vocabulary of {n_vocab}")]
     Token {

@@ -1,5 +1,7 @@
 //! The paged keys and values of all layers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use thermite_device::{Device, Dtype, KvLayer};
 
 use crate::{Config, Result};
@@ -8,6 +10,8 @@ use crate::{Config, Result};
 #[derive(Debug)]
 pub struct KvCache<D: Device> {
     pub(crate) layers: Vec<KvLayer<D>>,
+    /// No other cache of this process has the same.
+    id: u64,
     n_blocks: usize,
     block_size: usize,
 }
@@ -24,9 +28,15 @@ impl<D: Device> KvCache<D> {
         block_size: usize,
         dtype: Dtype,
     ) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let shape = config.kv_shape(n_blocks, block_size, dtype);
         let layers = (0..config.n_layer).map(|_| device.kv_layer(shape));
-        Ok(Self { layers: layers.collect::<Result<_, _>>()?, n_blocks, block_size })
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { layers: layers.collect::<Result<_, _>>()?, id, n_blocks, block_size })
+    }
+
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
     }
 
     /// Blocks in the pool.

@@ -14,8 +14,11 @@ mod loader;
 mod model;
 mod names;
 pub mod random;
+mod recordings;
+mod stepper;
 
 pub use config::{Architecture, Config};
 pub use error::{Error, Result};
 pub use kv_cache::KvCache;
 pub use model::{Model, Options, Weights};
+pub use stepper::{DecodingRow, KEPT, Stepper};

@@ -1,6 +1,6 @@
 //! A model of any architecture on a device, with what one forward pass needs around it.
 
-use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Step};
+use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Step, StepForm};
 use thermite_formats::{ModelFiles, TensorView};
 
 use crate::config::architecture;
@@ -8,6 +8,7 @@ use crate::gemma::{self, Gemma, GemmaConfig};
 use crate::gpt2::{self, Gpt2, Gpt2Config};
 use crate::llama::{self, Llama, LlamaConfig};
 use crate::loader::Loader;
+use crate::recordings::Recordings;
 use crate::{Architecture, Config, Error, KvCache, Result};
 
 /// The type in which a device is given weight matrices.
@@ -54,11 +55,29 @@ impl Options {
     }
 }
 
+/// The layers of an architecture.
 #[derive(Debug)]
-enum Network<D: Device> {
+pub(crate) enum Network<D: Device> {
     Gpt2(Gpt2<D>),
     Llama(Llama<D>),
     Gemma(Gemma<D>),
+}
+
+impl<D: Device> Network<D> {
+    /// Logits of the step's output rows, into `acts.logits`.
+    pub(crate) fn forward(
+        &self,
+        device: &D,
+        step: &Step<D>,
+        cache: &mut KvCache<D>,
+        acts: &mut Activations<D>,
+    ) -> Result<()> {
+        match self {
+            Self::Gpt2(network) => network.forward(device, step, cache, acts),
+            Self::Llama(network) => network.forward(device, step, cache, acts),
+            Self::Gemma(network) => network.forward(device, step, cache, acts),
+        }
+    }
 }
 
 /// A model on a device.
@@ -70,6 +89,7 @@ pub struct Model<D: Device> {
     network: Network<D>,
     step: Step<D>,
     acts: Activations<D>,
+    recordings: Recordings<(StepForm, u64), D::Recording>,
 }
 
 impl<D: Device> Model<D> {
@@ -114,7 +134,7 @@ impl<D: Device> Model<D> {
         };
         let acts = Activations::new(&device, shape, config.is_gated())?;
         let step = Step::new(&device)?;
-        Ok(Self { device, config, options, network, step, acts })
+        Ok(Self { device, config, options, network, step, acts, recordings: Recordings::default() })
     }
 
     /// The device.
@@ -148,12 +168,13 @@ impl<D: Device> Model<D> {
             return Ok(());
         }
         self.step.load(&self.device, batch)?;
-        let (d, step, acts) = (&self.device, &self.step, &mut self.acts);
-        match &self.network {
-            Network::Gpt2(network) => network.forward(d, step, cache, acts),
-            Network::Llama(network) => network.forward(d, step, cache, acts),
-            Network::Gemma(network) => network.forward(d, step, cache, acts),
-        }
+        let Self { device, network, step, acts, recordings, .. } = self;
+        recordings.run(device, (step.form(), cache.id()), || network.forward(device, step, cache, acts))
+    }
+
+    /// What a step runs on and through.
+    pub(crate) const fn parts(&mut self) -> (&D, &Network<D>, &mut Activations<D>) {
+        (&self.device, &self.network, &mut self.acts)
     }
 
     /// Logits `[outputs, n_vocab]` of the last batch.
@@ -169,7 +190,7 @@ impl<D: Device> Model<D> {
         Ok(self.device.read_f32(&self.acts.logits, row * self.config.n_vocab, out)?)
     }
 
-    fn check(&self, batch: &Batch) -> Result<()> {
+    pub(crate) fn check(&self, batch: &Batch) -> Result<()> {
         let Options { max_rows, max_outputs, .. } = self.options;
         let (have, outputs) = (batch.rows(), batch.outputs.len());
         if have > max_rows || outputs > max_outputs {

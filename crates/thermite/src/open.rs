@@ -7,6 +7,8 @@ use thermite_kernels::emulator::Build;
 
 use crate::cli::RunArgs;
 use crate::error::Error;
+#[cfg(any(target_os = "macos", all(feature = "cuda", any(target_os = "linux", target_os = "windows"))))]
+use crate::output::note;
 
 /// The CPU, with the threads asked for.
 pub(crate) fn cpu(args: &RunArgs) -> Result<Cpu, Error> {
@@ -24,11 +26,74 @@ pub(crate) fn metal() -> Result<thermite_device::metal::Metal, Error> {
     Ok(thermite_device::metal::Metal::open(Default::default())?)
 }
 
+/// The NVIDIA GPU.
+#[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+pub(crate) fn cuda(variants: Variants) -> Result<thermite_device::cuda::Cuda, Error> {
+    use thermite_device::cuda::{Cuda, Options};
+    Ok(Cuda::open(Options { variants, ..Options::default() })?)
+}
+
+/// What `auto` means here: the best device that opens. Why a better one does not is told on standard error, where the
+/// user can be expected to have it.
+pub(crate) enum Best {
+    Cpu,
+    #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+    Cuda(Box<thermite_device::cuda::Cuda>),
+    #[cfg(target_os = "macos")]
+    Metal(Box<thermite_device::metal::Metal>),
+}
+
+impl Best {
+    #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+    pub(crate) fn open() -> Self {
+        if !thermite_device::cuda::present() {
+            return Self::Cpu;
+        }
+        match cuda(Variants::Fast) {
+            Ok(device) => Self::Cuda(Box::new(device)),
+            Err(error) => Self::without(&error),
+        }
+    }
+
+    #[cfg(target_os = "macos")]
+    pub(crate) fn open() -> Self {
+        match metal() {
+            Ok(device) => Self::Metal(Box::new(device)),
+            Err(error) => Self::without(&error),
+        }
+    }
+
+    #[cfg(not(any(
+        target_os = "macos",
+        all(feature = "cuda", any(target_os = "linux", target_os = "windows"))
+    )))]
+    pub(crate) const fn open() -> Self {
+        Self::Cpu
+    }
+
+    #[cfg(any(target_os = "macos", all(feature = "cuda", any(target_os = "linux", target_os = "windows"))))]
+    fn without(error: &Error) -> Self {
+        note(&format!("[{error}; the processor computes]"));
+        Self::Cpu
+    }
+}
+
 /// Opens the device that the user asked for, and calls `run(device, …)` with it.
 macro_rules! on_device {
     ($args:expr, $run:expr) => {
         match $args.device {
-            $crate::cli::DeviceKind::Auto | $crate::cli::DeviceKind::Cpu => $run($crate::open::cpu($args)?),
+            $crate::cli::DeviceKind::Auto => match $crate::open::Best::open() {
+                $crate::open::Best::Cpu => $run($crate::open::cpu($args)?),
+                #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+                $crate::open::Best::Cuda(device) => $run(*device),
+                #[cfg(target_os = "macos")]
+                $crate::open::Best::Metal(device) => $run(*device),
+            },
+            $crate::cli::DeviceKind::Cpu => $run($crate::open::cpu($args)?),
+            #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+            $crate::cli::DeviceKind::Cuda => {
+                $run($crate::open::cuda(thermite_device::launched::Variants::Fast)?)
+            }
             $crate::cli::DeviceKind::Emulated => {
                 $run($crate::open::emulated(thermite_device::launched::Variants::Fast)?)
             }

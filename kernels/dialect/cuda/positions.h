@@ -23,4 +23,17 @@ METAL_FN Position simdgroups_per_threadgroup() {
     return Position{(blockDim.x * blockDim.y * blockDim.z + 31) / 32, 0, 0};
 }
 METAL_FN Position threads_per_simdgroup() { return Position{32, 0, 0}; }
+
+// How a launch may overlap with its neighbours in the queue (ahead.h): those after it may be started; the one before it
+// has ended, and all that it wrote can be read.
+METAL_FN void let_dependents_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+METAL_FN void await_dependency() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 } // namespace dialect

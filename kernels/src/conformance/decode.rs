@@ -101,6 +101,80 @@ fn project(kernel: &Kernel, layer: bool, activation: fn(f64) -> f64, visit: &mut
     }
 }
 
+/// residual += W x + bias, with x and what else is bound from `vector`.
+fn added<'k>(
+    kernel: &'k Kernel,
+    dims: &[(&'static str, usize)],
+    [n, k, m]: [usize; 3],
+    x: &[f64],
+    with_bias: bool,
+) -> CaseOf<'k> {
+    let w = weights(kernel, "W", 90, m * k);
+    let mut generator = Generator::new(91);
+    let residual = stored(kernel, "residual", &generator.bell(n * m, 1.0));
+    let bias = stored(kernel, "bias", &generator.bell(m, 1.0));
+    let sums = product(x, &w.values(), [n, k, m]);
+    let biased = |i: usize| if with_bias { bias.value(i % m) } else { 0.0 };
+    let wanted: Vec<_> = (0..n * m).map(|i| residual.value(i) + sums[i] + biased(i)).collect();
+    let tolerance = Tolerance::of_scale(5e-6, &wanted);
+    let case = CaseOf::new(kernel, dims).read("W", w).update("residual", residual, wanted, tolerance);
+    if with_bias { case.read("bias", bias) } else { case.nil("bias") }
+}
+
+pub(super) fn down(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    for (n, k, m) in
+        [(1, 1, 1), (2, 33, 7), (1, 768, 17), (3, 4136, 6), (1, 5000, 3), (0, 64, 8), (2, 1032, 5)]
+    {
+        for with_bias in [false, true] {
+            let x = stored(kernel, "x", &Generator::new(89).bell(n * k, 1.0));
+            let dims = [("N", n), ("K", k), ("M", m)];
+            added(kernel, &dims, [n, k, m], &x.values(), with_bias).read("x", x).visit(visit);
+        }
+    }
+}
+
+/// Pieces with and without tokens, and a head without any: its output is zero.
+pub(super) fn output(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    for (n, nh, hs, parts, m) in
+        [(1, 1, 8, 1, 1), (2, 3, 64, 5, 9), (1, 12, 64, 9, 6), (1, 40, 128, 2, 5), (0, 2, 32, 3, 4)]
+    {
+        for with_bias in [false, true] {
+            let mut generator = Generator::new(88);
+            let (mut partial, mut stats, mut x) = (Vec::new(), Vec::new(), Vec::new());
+            for head in 0..n * nh {
+                let mut top = f64::NEG_INFINITY;
+                let mut pieces = Vec::new();
+                for part in 0..parts {
+                    let values = generator.bell(hs, 1.0);
+                    let empty = (head + part) % 3 == 2 || head % 5 == 4;
+                    let (largest, sum) = match empty {
+                        true => (f64::NEG_INFINITY, 0.0),
+                        false => (f64::from((part as f32 - 1.5) * 0.75), 1.0 + part as f64),
+                    };
+                    stats.extend([largest, sum]);
+                    partial.extend(if empty { vec![f64::NAN; hs] } else { values.clone() });
+                    top = top.max(largest);
+                    if !empty {
+                        pieces.push((largest, sum, values));
+                    }
+                }
+                let share = |largest: f64| (largest - top).exp2();
+                let total: f64 = pieces.iter().map(|(largest, sum, _)| sum * share(*largest)).sum();
+                x.extend((0..hs).map(|d| {
+                    let y: f64 =
+                        pieces.iter().map(|(largest, _, v)| f64::from(v[d] as f32) * share(*largest)).sum();
+                    if total == 0.0 { 0.0 } else { y / total }
+                }));
+            }
+            let dims = [("N", n), ("nh", nh), ("hs", hs), ("parts", parts), ("M", m)];
+            added(kernel, &dims, [n, nh * hs, m], &x, with_bias)
+                .read("partial", stored(kernel, "partial", &partial))
+                .read("part_stats", stored(kernel, "part_stats", &stats))
+                .visit(visit);
+        }
+    }
+}
+
 pub(super) fn qkv(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     let layer = kernel.name.contains("_layer");
     for (n, c, nh, n_kv_head, hs) in

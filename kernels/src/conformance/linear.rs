@@ -35,6 +35,18 @@ pub(super) fn bias_add(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     }
 }
 
+pub(super) fn narrow(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    for &(n, threads) in &[(0, 1024), (1, 1024), (3, 32), (4, 1024), (33, 32), (5000, 1024)] {
+        let x = stored(kernel, "x", &Generator::new(88).bell(n, 2.0));
+        let wanted = x.values();
+        CaseOf::new(kernel, &[("N", n)])
+            .threads(threads)
+            .read("x", x)
+            .write("out", wanted, Tolerance::ROUNDED)
+            .visit(visit);
+    }
+}
+
 /// y [N, M]: sums over k of x[n, k] W[m, k].
 pub(super) fn product(x: &[f64], w: &[f64], [n, k, m]: [usize; 3]) -> Vec<f64> {
     let dot = |row: usize, output: usize| (0..k).map(|i| x[row * k + i] * w[output * k + i]).sum();

@@ -7,6 +7,7 @@ use crate::contract::{Scalar, head_size};
 use crate::syntax::Kernel;
 
 /// A ragged batch over a cache, and what is seen of it.
+#[derive(Clone)]
 struct Batch {
     nh: usize,
     n_kv_head: usize,
@@ -138,6 +139,14 @@ impl Batch {
         out
     }
 
+    /// As [`Self::case`], for a kernel whose queries stand without a gap.
+    fn packed<'k>(&self, kernel: &'k Kernel) -> CaseOf<'k> {
+        let rows = self.q.values();
+        let rows = rows.chunks(self.q_stride).flat_map(|row| &row[..self.nh * self.hs]);
+        let q = stored(kernel, "Q", &rows.copied().collect::<Vec<_>>());
+        Self { q, q_stride: self.nh * self.hs, ..self.clone() }.case(kernel)
+    }
+
     fn case<'k>(&self, kernel: &'k Kernel) -> CaseOf<'k> {
         let dims = [
             ("N", self.sequences.iter().map(|s| s.1).sum()),
@@ -207,11 +216,16 @@ const CHUNK: usize = 24;
 
 /// partial [N, nh, parts, hs] and stats [N, nh, parts, 2]: the maximum in units of ln 2, and the weights. What an empty part leaves in `partial` is not looked at.
 fn split_of(batch: &Batch, parts: usize) -> (Vec<f64>, Vec<f64>) {
+    pieces_of(batch, parts, |_| CHUNK)
+}
+
+/// As [`split_of`], a piece of a sequence holding as many tokens as `chunk` says for its length.
+fn pieces_of(batch: &Batch, parts: usize, chunk: impl Fn(usize) -> usize) -> (Vec<f64>, Vec<f64>) {
     let (mut partial, mut stats) = (Vec::new(), Vec::new());
     for (sequence, &(length, _)) in batch.sequences.iter().enumerate() {
         for h in 0..batch.nh {
             for p in 0..parts {
-                let range = (p * CHUNK).min(length)..((p + 1) * CHUNK).min(length);
+                let range = (p * chunk(length)).min(length)..((p + 1) * chunk(length)).min(length);
                 let part = batch.part(sequence, sequence, length.saturating_sub(1), h, range);
                 let unwritten = Data::unwritten(Scalar::F32, batch.hs).values();
                 partial.extend(if part.weights == 0.0 { unwritten } else { part.values });
@@ -236,6 +250,31 @@ pub(super) fn split(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
             .write("part_stats", stats, Tolerance { absolute: 1e-5, relative: 1e-5 })
             .visit(visit);
     });
+}
+
+/// Pieces of 64 tokens; beyond 1,024 tokens, of 128.
+pub(super) fn decode_attend(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    let hs = head_size(&kernel.name).unwrap_or(64) as usize;
+    for (setting, lengths) in [
+        ((2, 1, 16, 0, 0.0), &[1, 64, 0][..]),
+        ((3, 3, 3, 0, 0.0), &[65, 31]),
+        ((6, 2, 16, 0, 0.0), &[200]),
+        ((4, 1, 16, 70, 4.0), &[150, 70, 129]),
+        ((5, 1, 32, 0, 0.0), &[1100]),
+        ((2, 2, 16, 0, 0.0), &[]),
+    ] {
+        let sequences: Vec<_> = lengths.iter().map(|&l| (l, 1)).collect();
+        let batch = Batch::new(kernel, hs, setting, &sequences);
+        let parts = if lengths == [1100] { 16 } else { 5 };
+        let (partial, stats) = pieces_of(&batch, parts, |length| 64 * length.div_ceil(1024));
+        let tolerance = Tolerance::of_scale(1e-5, &partial);
+        batch
+            .packed(kernel)
+            .dim("parts", parts)
+            .write("partial", partial, tolerance)
+            .write("part_stats", stats, Tolerance { absolute: 1e-5, relative: 1e-5 })
+            .visit(visit);
+    }
 }
 
 pub(super) fn combine(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {

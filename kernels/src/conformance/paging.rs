@@ -188,3 +188,38 @@ pub(super) fn cache_gather(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         }
     }
 }
+
+pub(super) fn advance_rows(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    for (n, block_size, max_blocks, kept) in [(0, 16, 2, 8), (1, 16, 4, 64), (3, 4, 3, 5), (70, 1, 9, 16)] {
+        let mut generator = Generator::new(74);
+        let room = block_size * max_blocks;
+        let chosen: Vec<usize> = (0..n).map(|_| generator.below(50_000)).collect();
+        // The last row's table is full: its next token has no slot.
+        let positions: Vec<usize> =
+            (0..n).map(|i| if i + 1 == n { room - 1 } else { generator.below(room) }).collect();
+        let table: Vec<usize> = (0..n * max_blocks).map(|_| generator.below(100)).collect();
+        let history: Vec<usize> = (0..n * kept).map(|_| generator.below(7)).collect();
+        let next = |i: usize| positions[i] + 1;
+        let slot = |i: usize| match next(i) / block_size {
+            block if block < max_blocks => {
+                (table[i * max_blocks + block] * block_size + next(i) % block_size) as f64
+            }
+            _ => -1.0,
+        };
+        let mut kept_tokens: Vec<f64> = history.iter().map(|&token| token as f64).collect();
+        (0..n).for_each(|i| kept_tokens[i * kept + next(i) % kept] = chosen[i] as f64);
+        let each = |value: &dyn Fn(usize) -> f64| (0..n).map(value).collect::<Vec<_>>();
+        CaseOf::new(
+            kernel,
+            &[("N", n), ("block_size", block_size), ("max_blocks", max_blocks), ("kept", kept)],
+        )
+        .read("chosen", indices(&chosen))
+        .read("block_table", indices(&table))
+        .write("tokens", each(&|i| chosen[i] as f64), Tolerance::EXACT)
+        .update("positions", indices(&positions), each(&|i| next(i) as f64), Tolerance::EXACT)
+        .write("slots", each(&slot), Tolerance::EXACT)
+        .write("lengths", each(&|i| (next(i) + 1) as f64), Tolerance::EXACT)
+        .update("history", indices(&history), kept_tokens, Tolerance::EXACT)
+        .visit(visit);
+    }
+}

@@ -36,6 +36,9 @@ pub struct BufferRule {
     pub below: Option<&'static str>,
     /// For buffers of indices: whether negative elements are allowed (and skipped by the kernel).
     pub negative: bool,
+    /// Read: the kernel may read it before the kernel launched before it has ended, and awaits that end itself (ahead.h).
+    /// Written: other kernels read it ahead, so that nothing may start before this kernel has ended.
+    pub ahead: bool,
 }
 
 /// How a kernel uses a buffer.
@@ -125,7 +128,7 @@ pub(crate) fn head_size(name: &str) -> Option<u64> {
 }
 
 const fn buffer(name: &'static str, access: Access, shape: &'static [&'static str]) -> BufferRule {
-    BufferRule { name, access, shape, optional: false, below: None, negative: false }
+    BufferRule { name, access, shape, optional: false, below: None, negative: false, ahead: false }
 }
 
 pub(super) const fn read(name: &'static str, shape: &'static [&'static str]) -> BufferRule {
@@ -140,6 +143,18 @@ pub(super) const fn update(name: &'static str, shape: &'static [&'static str]) -
     buffer(name, Access::ReadWrite, shape)
 }
 
+impl Contract {
+    /// Whether the kernel reads buffers ahead of the end of the kernel before it, and awaits that end itself.
+    pub fn reads_ahead(&self) -> bool {
+        self.buffers.iter().any(|rule| rule.ahead && rule.access == Access::Read)
+    }
+
+    /// Whether nothing may start before the kernel has ended.
+    pub fn holds_back(&self) -> bool {
+        self.buffers.iter().any(|rule| rule.ahead && rule.access != Access::Read)
+    }
+}
+
 impl BufferRule {
     pub(super) const fn or_nil(mut self) -> Self {
         self.optional = true;
@@ -149,6 +164,12 @@ impl BufferRule {
     /// Holds indices below `limit`.
     pub(super) const fn below(mut self, limit: &'static str) -> Self {
         self.below = Some(limit);
+        self
+    }
+
+    /// Read ahead, or written for kernels that do.
+    pub(super) const fn ahead(mut self) -> Self {
+        self.ahead = true;
         self
     }
 

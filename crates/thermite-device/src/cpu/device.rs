@@ -1,6 +1,7 @@
 //! [`Device`] for the CPU: each kernel checks its operands and hands them to the code that computes.
 
 use half::f16;
+use std::convert::Infallible;
 
 use super::attention::{
     Attention, Pages, Rows, Scores, Strides, load_key, load_value, store_key, store_value,
@@ -24,6 +25,8 @@ const WRITE_GRAIN: usize = 16;
 impl Device for Cpu {
     type Buffer = CpuBuffer;
     type Matrix = CpuMatrix;
+    type Recording = Infallible;
+    type Mark = ();
 
     fn describe(&self) -> String {
         format!("cpu ({}, {} threads)", self.isa.name(), self.threads())
@@ -79,6 +82,18 @@ impl Device for Cpu {
 
     fn submit(&self) -> Result<()> {
         Ok(())
+    }
+    fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Infallible>> {
+        Ok(None)
+    }
+    fn replay(&self, recording: &Infallible) -> Result<()> {
+        match *recording {}
+    }
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+    fn read_after(&self, _mark: &(), src: &Self::Buffer, first: usize, out: &mut [i32]) -> Result<()> {
+        self.read_i32(src, first, out)
     }
 
     fn read_bandwidth(&self, buffer: &CpuBuffer) -> Result<Option<f64>> {
@@ -550,6 +565,34 @@ impl Device for Cpu {
             Dtype::F16 => self.gather_cache::<f16>(cache, block_tables, table, k, v, t, n_head),
             _ => self.gather_cache::<f32>(cache, block_tables, table, k, v, t, n_head),
         }
+    }
+
+    fn advance_rows(
+        &self,
+        chosen: &CpuBuffer,
+        step: &mut Step<Self>,
+        history: &mut CpuBuffer,
+        kept: usize,
+        block_size: usize,
+    ) -> Result<()> {
+        let ops = Operands("advance_rows");
+        let (n, width) = (step.rows(), step.max_blocks);
+        let chosen = ops.i32(chosen, "chosen", n)?;
+        let tables = ops.i32(&step.block_tables, "block_table", n * width)?;
+        let history = ops.i32_mut(history, "history", n * kept)?;
+        ops.i32_mut(&mut step.tokens, "tokens", n)?.copy_from_slice(chosen);
+        let positions = ops.i32_mut(&mut step.positions, "positions", n)?;
+        let slots = ops.i32_mut(&mut step.slots, "slots", n)?;
+        let lengths = ops.i32_mut(&mut step.lengths, "lengths", n)?;
+        for i in 0..n {
+            positions[i] += 1;
+            lengths[i] = positions[i] + 1;
+            let position = positions[i] as usize;
+            let block = tables[i * width..][..width].get(position / block_size);
+            slots[i] = block.map_or(-1, |block| block * block_size as i32 + (position % block_size) as i32);
+            history[i * kept + position % kept] = chosen[i];
+        }
+        Ok(())
     }
 
     fn linear(&self, x: &CpuBuffer, linear: &Linear<Self>, out: &mut CpuBuffer, n: usize) -> Result<()> {

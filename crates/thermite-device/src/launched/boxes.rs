@@ -2,10 +2,11 @@
 //! post-norms.
 
 use super::matrix::suffix;
-use super::{Launched, LaunchedMatrix, Launcher, Variants, optional, whole};
+use super::{Launched, LaunchedMatrix, Launcher, Product, Variants, optional, whole};
+use crate::boxes::{DECODE_PIECES, DECODE_ROWS};
 use crate::{
-    Activation, Activations, AttentionShape, AttentionWeights, Device, Dtype, Expand, Gate, KvLayer, KvShape,
-    Linear, MlpWeights, Norm, Result, Step, boxes,
+    Activation, Activations, AttentionKind, AttentionShape, AttentionWeights, Device, Dtype, Expand, Gate,
+    KvLayer, KvShape, Linear, MlpWeights, Norm, Result, Step, boxes,
 };
 
 /// The norms that fused kernels begin with: name, scale, shift, epsilon.
@@ -28,14 +29,21 @@ pub(super) fn linear<L: Launcher>(
     out: &mut L::Buffer,
     n: usize,
 ) -> Result<()> {
-    let vendor = d.vendor_matmul(x, &linear.weight, out, n);
-    match (vendor, d.variants) {
-        (None, Variants::Fast) => d.matvec(x, &linear.weight, bias(linear), None, out, n),
-        (None, Variants::Plain) => boxes::linear(d, x, linear, out, n),
-        (Some(done), _) => match &linear.bias {
-            Some((bias, c)) => done.and_then(|()| d.bias_add(out, bias, n, *c)),
-            None => done,
-        },
+    let product = Product { x, weight: &linear.weight, bias: bias(linear), accumulates: false, out, n };
+    if let Some(done) = d.vendor_product(&product) {
+        return done;
+    }
+    let unbiased = Product { bias: None, ..product };
+    match (d.vendor_product(&unbiased), &linear.bias, d.variants) {
+        (Some(done), Some((bias, c)), _) => done.and_then(|()| d.bias_add(out, bias, n, *c)),
+        (Some(done), None, _) => done,
+        (None, _, Variants::Invariant) if linear.weight.is_narrow() => {
+            d.matmul_simd(x, &linear.weight, bias(linear), out, n)
+        }
+        (None, _, Variants::Fast | Variants::Invariant) => {
+            d.matvec(x, &linear.weight, bias(linear), None, out, n)
+        }
+        (None, _, Variants::Plain) => boxes::linear(d, x, linear, out, n),
     }
 }
 
@@ -49,15 +57,33 @@ pub(super) fn layer<L: Launcher>(
     step: &Step<Launched<L>>,
     shape: AttentionShape,
 ) -> Result<()> {
-    let decodes = step.batch.spans.iter().all(|span| span.rows == 1);
-    if d.variants == Variants::Plain || !decodes || !is_fused(attention, mlp, shape) {
+    let fused = is_fused(attention, mlp, shape);
+    if !d.is_fast() || d.is_invariant() || !step.decodes() || step.rows() > DECODE_ROWS || !fused {
         return boxes::layer(d, attention, mlp, acts, cache, step, shape);
     }
+    let n = step.rows();
     let q_stride = project_qkv(d, attention, acts, cache, step, shape)?;
-    attend(d, acts, cache, step, shape, q_stride)?;
-    add_branch(d, &acts.attn, &attention.proj, attention.post_norm.as_ref(), acts, step)?;
-    expand(d, mlp, acts, step.rows())?;
-    add_branch(d, &acts.act, &mlp.down, mlp.post_norm.as_ref(), acts, step)
+    let packed = q_stride == shape.n_head * shape.head_dim;
+    let (proj, down) = (&attention.proj, &mlp.down);
+    if packed
+        && attention.post_norm.is_none()
+        && !proj.weight.is_quantized()
+        && splits(acts, cache, step, shape)
+    {
+        attend_in_pieces(d, acts, cache, step, shape)?;
+        add_output(d, proj, acts, n, step, cache, shape)?;
+    } else {
+        attend(d, acts, cache, step, shape, q_stride)?;
+        add_branch(d, &acts.attn, proj, attention.post_norm.as_ref(), acts, step)?;
+    }
+    expand(d, mlp, acts, n)?;
+    if mlp.post_norm.is_some() || down.weight.is_quantized() {
+        return add_branch(d, &acts.act, down, mlp.post_norm.as_ref(), acts, step);
+    }
+    let name = format!("decode_down{}", down.weight.storage());
+    let dims = [("N", n), ("K", down.weight.cols), ("M", down.weight.rows)];
+    let buffers = [whole(&acts.act), whole(&down.weight.buffer), optional(bias(down)), whole(&acts.residual)];
+    d.run(&name, &dims, &buffers, &[])
 }
 
 /// Whether the fused kernels compute this layer.
@@ -222,6 +248,83 @@ fn project_into_cache<L: Launcher>(
     d.run(&name, &dims, &buffers, &[eps])
 }
 
+/// Whether there is a kernel that attends in pieces for these heads, and room for the pieces.
+fn splits<L: Launcher>(
+    acts: &Activations<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> bool {
+    let room = L::shape(&acts.part_stats).1 / (shape.n_head * DECODE_PIECES * 2).max(1);
+    matches!(cache.shape.dtype, Dtype::F16 | Dtype::BF16)
+        && matches!(shape.head_dim, 32 | 64 | 128)
+        && step.rows() <= room
+}
+
+/// Pieces that the longest sequence of a step may have, as far as the width of its tables tells.
+const fn pieces(width: usize) -> usize {
+    let wanted = width.div_ceil(64);
+    if wanted < DECODE_PIECES { wanted } else { DECODE_PIECES }
+}
+
+/// One row of queries a sequence over the pieces of its cache.
+fn attend_in_pieces<L: Launcher>(
+    d: &Launched<L>,
+    acts: &Activations<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
+    let dims = [
+        ("N", step.rows()),
+        ("nh", shape.n_head),
+        ("n_kv_head", n_kv_head),
+        ("block_size", block_size),
+        ("max_blocks", step.max_blocks),
+        ("n_blocks", n_blocks),
+        ("parts", pieces(step.max_blocks * block_size)),
+        ("window", shape.window),
+    ];
+    let buffers = [
+        whole(&acts.qkv),
+        whole(&cache.k),
+        whole(&cache.v),
+        whole(&step.block_tables),
+        whole(&step.lengths),
+        whole(&acts.partial),
+        whole(&acts.part_stats),
+    ];
+    d.run(&format!("decode_attend{}_hs{hs}", suffix(dtype)), &dims, &buffers, &[shape.scale, shape.cap])
+}
+
+/// The pieces of attention together, through the output projection, added to the residual stream.
+fn add_output<L: Launcher>(
+    d: &Launched<L>,
+    proj: &Linear<Launched<L>>,
+    acts: &Activations<Launched<L>>,
+    n: usize,
+    step: &Step<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let dims = [
+        ("N", n),
+        ("nh", shape.n_head),
+        ("hs", shape.head_dim),
+        ("parts", pieces(step.max_blocks * cache.shape.block_size)),
+        ("M", proj.weight.rows),
+    ];
+    let buffers = [
+        whole(&acts.partial),
+        whole(&acts.part_stats),
+        whole(&proj.weight.buffer),
+        optional(bias(proj)),
+        whole(&acts.residual),
+    ];
+    d.run(&format!("decode_output{}", proj.weight.storage()), &dims, &buffers, &[])
+}
+
 /// [`Device::attention`]: one kernel over the pages where there is one for this head size and cache.
 pub(super) fn attention<L: Launcher>(
     d: &Launched<L>,
@@ -232,11 +335,15 @@ pub(super) fn attention<L: Launcher>(
 ) -> Result<()> {
     let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
     let built = matches!(dtype, Dtype::F16 | Dtype::BF16) && matches!(hs, 32 | 64 | 80 | 128);
-    if d.variants == Variants::Plain || !built {
+    let decodes = step.decodes() && !d.is_invariant();
+    if !d.is_fast() || shape.kind == AttentionKind::Naive || !(built || decodes) {
         return boxes::attention(d, acts, cache, step, shape);
     }
     let spans = &step.batch.spans;
     d.cache_write(&acts.qkv, &step.slots, cache, step.rows(), shape.n_head)?;
+    if decodes {
+        return attend(d, acts, cache, step, shape, shape.qkv_width());
+    }
     let dims = [
         ("N", step.rows()),
         ("n_seqs", spans.len()),
@@ -332,10 +439,14 @@ pub(super) fn lm_head<L: Launcher>(
     acts: &mut Activations<Launched<L>>,
     step: &Step<Launched<L>>,
 ) -> Result<()> {
-    if d.variants == Variants::Plain {
+    let (m, c) = (step.batch.outputs.len(), acts.shape.n_embd);
+    if !d.is_fast() || m > DECODE_ROWS && !d.is_invariant() {
         return boxes::lm_head(d, norm, head, acts, step);
     }
-    let (m, c) = (step.batch.outputs.len(), acts.shape.n_embd);
-    d.gather_rows(&acts.residual, &step.outputs, &mut acts.rows, m, c)?;
-    project(d, norm, (head, None), (&acts.rows, c), &acts.logits, m)
+    let all = step.batch.outputs.iter().copied().eq(0..step.rows() as i32);
+    if !all {
+        d.gather_rows(&acts.residual, &step.outputs, &mut acts.rows, m, c)?;
+    }
+    let x = if all { &acts.residual } else { &acts.rows };
+    project(d, norm, (head, None), (x, c), &acts.logits, m)
 }

@@ -6,7 +6,7 @@ use thermite_formats::FileBytes;
 use thermite_kernels::contract::attention_tiles;
 
 use super::matrix::suffix;
-use super::{Argument, Launched, LaunchedMatrix, Launcher, Variants, boxes, optional, whole};
+use super::{Argument, Launched, LaunchedMatrix, Launcher, Product, Variants, boxes, optional, whole};
 use crate::{
     Activations, AttentionShape, AttentionWeights, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer,
     KvShape, Linear, MatrixView, MlpWeights, Norm, Result, Step,
@@ -15,11 +15,14 @@ use crate::{
 impl<L: Launcher> Device for Launched<L> {
     type Buffer = L::Buffer;
     type Matrix = LaunchedMatrix<L::Buffer>;
+    type Recording = L::Recording;
+    type Mark = L::Mark;
 
     fn describe(&self) -> String {
         match self.variants {
             Variants::Plain => format!("{}, plain kernels", self.launcher.describe()),
             Variants::Fast => self.launcher.describe(),
+            Variants::Invariant => format!("{}, batch-invariant kernels", self.launcher.describe()),
         }
     }
 
@@ -53,6 +56,21 @@ impl<L: Launcher> Device for Launched<L> {
     }
     fn submit(&self) -> Result<()> {
         self.launcher.submit()
+    }
+    fn records(&self) -> bool {
+        self.variants == Variants::Fast && self.launcher.records()
+    }
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<L::Recording>> {
+        self.launcher.record(work)
+    }
+    fn replay(&self, recording: &L::Recording) -> Result<()> {
+        self.launcher.replay(recording)
+    }
+    fn mark(&self) -> Result<L::Mark> {
+        self.launcher.mark()
+    }
+    fn read_after(&self, mark: &L::Mark, src: &L::Buffer, first: usize, out: &mut [i32]) -> Result<()> {
+        self.launcher.read_after(mark, src, first * 4, bytemuck::cast_slice_mut(out))
     }
 
     fn embedding_forward(
@@ -233,7 +251,12 @@ impl<L: Launcher> Device for Launched<L> {
     }
 
     fn argmax_sample(&self, logits: &L::Buffer, out: &mut L::Buffer, rows: usize, v: usize) -> Result<()> {
-        self.run("argmax_sample", &[("rows", rows), ("V", v)], &[whole(logits), whole(out)], &[])
+        let Some((values, indices, parts)) = self.argmax_parts(rows, v)? else {
+            return self.run("argmax_sample", &[("rows", rows), ("V", v)], &[whole(logits), whole(out)], &[]);
+        };
+        let dims = [("rows", rows), ("V", v), ("P", parts)];
+        self.run("argmax_parts", &dims, &[whole(logits), whole(values), whole(indices)], &[])?;
+        self.run("argmax_final", &dims, &[whole(values), whole(indices), whole(out)], &[])
     }
     fn topk_mask(&self, logits: &mut L::Buffer, rows: usize, v: usize, k: usize) -> Result<()> {
         self.run("topk_mask", &[("rows", rows), ("V", v), ("k", k)], &[whole(logits)], &[])
@@ -298,7 +321,8 @@ impl<L: Launcher> Device for Launched<L> {
     }
 
     fn matmul(&self, x: &L::Buffer, weight: &Self::Matrix, out: &mut L::Buffer, n: usize) -> Result<()> {
-        if let Some(done) = self.vendor_matmul(x, weight, out, n) {
+        let product = Product { x, weight, bias: None, accumulates: false, out, n };
+        if let Some(done) = self.vendor_product(&product) {
             return done;
         }
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
@@ -307,6 +331,7 @@ impl<L: Launcher> Device for Launched<L> {
             Variants::Plain if !weight.is_quantized() => {
                 self.run(&format!("linear_forward{}", weight.suffix()), &dims, &product, &[])
             }
+            Variants::Invariant if weight.is_narrow() => self.matmul_simd(x, weight, None, out, n),
             _ => self.matvec(x, weight, None, None, out, n),
         }
     }
@@ -405,6 +430,27 @@ impl<L: Launcher> Device for Launched<L> {
         self.run(&format!("cache_gather{}", suffix(dtype)), &dims, &buffers, &[])
     }
 
+    fn advance_rows(
+        &self,
+        chosen: &L::Buffer,
+        step: &mut Step<Self>,
+        history: &mut L::Buffer,
+        kept: usize,
+        block_size: usize,
+    ) -> Result<()> {
+        let dims =
+            [("N", step.rows()), ("kept", kept), ("block_size", block_size), ("max_blocks", step.max_blocks)];
+        let buffers = [
+            whole(chosen),
+            whole(&step.block_tables),
+            whole(&step.tokens),
+            whole(&step.positions),
+            whole(&step.slots),
+            whole(&step.lengths),
+            whole(history),
+        ];
+        self.run("advance_rows", &dims, &buffers, &[])
+    }
     fn attention(
         &self,
         acts: &mut Activations<Self>,
@@ -439,6 +485,13 @@ impl<L: Launcher> Device for Launched<L> {
     }
 }
 
+/// Logits that a threadgroup looks through when a row is shared out.
+const ARGMAX_PART: usize = 512;
+/// Threadgroups at most that share a row.
+const MOST_ARGMAX_PARTS: usize = 128;
+/// Parts of all rows together, at most.
+const ARGMAX_ROOM: usize = 64 * MOST_ARGMAX_PARTS;
+
 /// The dimensions of heads in `n` rows.
 fn in_columns(columns: HeadColumns, n: usize) -> [(&'static str, usize); 5] {
     let HeadColumns { width, column, n_head, hs } = columns;
@@ -456,6 +509,36 @@ impl<L: Launcher> Launched<L> {
     fn elementwise(&self, name: &str, buffers: &[Argument<'_, L::Buffer>], n: usize) -> Result<()> {
         // the vector variants cover the tail themselves
         self.run(&self.vectored(name, 4), &[("N", n)], buffers, &[])
+    }
+
+    /// Where the parts of rows of `v` logits leave their best, and how many parts; none where a row is not worth it.
+    fn argmax_parts(&self, rows: usize, v: usize) -> Result<Option<(&L::Buffer, &L::Buffer, usize)>> {
+        let parts = (v / ARGMAX_PART).min(MOST_ARGMAX_PARTS);
+        if !self.is_fast() || parts < 4 || rows * parts > ARGMAX_ROOM {
+            return Ok(None);
+        }
+        let (values, indices) = match self.argmax_room.get() {
+            Some(room) => room,
+            None => {
+                let room = (self.alloc(Dtype::F32, ARGMAX_ROOM)?, self.alloc(Dtype::I32, ARGMAX_ROOM)?);
+                self.argmax_room.get_or_init(|| room)
+            }
+        };
+        Ok(Some((values, indices, parts)))
+    }
+
+    /// `out = x W^T + bias` over simdgroup matrices, x rounded to the weights' type; those are narrow.
+    pub(super) fn matmul_simd(
+        &self,
+        x: &L::Buffer,
+        weight: &LaunchedMatrix<L::Buffer>,
+        bias: Option<&L::Buffer>,
+        out: &L::Buffer,
+        n: usize,
+    ) -> Result<()> {
+        let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
+        let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias)];
+        self.run(&format!("matmul_simd{}", weight.suffix()), &dims, &buffers, &[])
     }
 
     /// `out = x W^T + bias + residual`, a simdgroup a row of `W`; `residual` may be `out`.

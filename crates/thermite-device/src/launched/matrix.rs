@@ -61,6 +61,11 @@ impl<B> LaunchedMatrix<B> {
         }
     }
 
+    /// Whether the elements are of 16 bits.
+    pub(super) const fn is_narrow(&self) -> bool {
+        !self.is_quantized() && matches!(self.dtype, Dtype::F16 | Dtype::BF16)
+    }
+
     /// What the names of kernels say of the storage.
     pub(super) const fn storage(&self) -> &'static str {
         match block_suffix(self.stored) {

@@ -10,7 +10,7 @@ mod device;
 mod matrix;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use thermite_formats::FileBytes;
 use thermite_kernels::catalogue;
@@ -54,6 +54,10 @@ impl<B> Copy for Argument<'_, B> {}
 pub trait Launcher: Send + Sync + 'static {
     /// Device memory. A kernel writes it through a shared reference: [`Launched`] takes `&mut` for what is written.
     type Buffer: fmt::Debug + Send + Sync;
+    /// Launches recorded once, to be replayed.
+    type Recording: fmt::Debug + Send + Sync;
+    /// A place in the queue.
+    type Mark: Send + Sync;
 
     /// A line for people.
     fn describe(&self) -> String;
@@ -86,20 +90,54 @@ pub trait Launcher: Send + Sync + 'static {
     ) -> Result<()>;
     /// Starts what is queued and waits for it.
     fn submit(&self) -> Result<()>;
-    /// Whether [`Launcher::matmul`] serves products of many rows, so that it is worth to widen quantised weights for it.
+    /// Whether [`Launcher::product`] serves products of many rows, so that it is worth to widen quantised weights for it.
     fn has_matmul(&self) -> bool {
         true
     }
-    /// The vendor's product `out [n, rows] = x [n, cols] W^T`, where there is one for these types and sizes.
-    fn matmul(
-        &self,
-        _x: &Self::Buffer,
-        _weight: &LaunchedMatrix<Self::Buffer>,
-        _out: &mut Self::Buffer,
-        _n: usize,
-    ) -> Option<Result<()>> {
+    /// The vendor's product, where there is one for these types and sizes.
+    fn product(&self, _product: &Product<'_, Self::Buffer>) -> Option<Result<()>> {
         None
     }
+
+    /// Whether launches can be recorded.
+    fn records(&self) -> bool {
+        false
+    }
+    /// Records what `work` launches, without running it, to be started by one [`Launcher::replay`]. None where the
+    /// machine cannot: then `work` is not called. Work that allocates, writes, reads or waits is refused.
+    fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>> {
+        Ok(None)
+    }
+    /// Starts what was recorded, after everything queued before.
+    fn replay(&self, recording: &Self::Recording) -> Result<()>;
+    /// Marks what is queued so far.
+    fn mark(&self) -> Result<Self::Mark>;
+    /// As [`Launcher::read`], but after what was queued before `mark` alone; what is queued since goes on meanwhile, and
+    /// must not write what is read.
+    fn read_after(
+        &self,
+        mark: &Self::Mark,
+        buffer: &Self::Buffer,
+        first: usize,
+        bytes: &mut [u8],
+    ) -> Result<()>;
+}
+
+/// A product `out [n, rows] = x [n, cols] W^T + bias`, or `out +=` that.
+#[derive(Debug)]
+pub struct Product<'a, B> {
+    /// `[n, cols]`: floats, or of the weights' type.
+    pub x: &'a B,
+    /// `[rows, cols]`.
+    pub weight: &'a LaunchedMatrix<B>,
+    /// `[rows]`.
+    pub bias: Option<&'a B>,
+    /// Whether it is added to `out`.
+    pub accumulates: bool,
+    /// `[n, rows]`, floats.
+    pub out: &'a B,
+    /// Rows.
+    pub n: usize,
 }
 
 /// Rows from which quantised weights are widened for the vendor's product.
@@ -112,6 +150,9 @@ pub enum Variants {
     Plain,
     /// The fast ones where they fit: four elements a thread, matrix-vector products, fused decode steps.
     Fast,
+    /// The fast ones among those whose result for a row does not depend on how many rows there are: the same bits whatever
+    /// the batch, and however a prompt is cut into chunks.
+    Invariant,
 }
 
 /// A device that launches the Metal kernels on the machine `L`.
@@ -121,12 +162,14 @@ pub struct Launched<L: Launcher> {
     variants: Variants,
     /// Quantised weights, widened for a product of many rows.
     widened: Mutex<Option<LaunchedMatrix<L::Buffer>>>,
+    /// Best value and index of each part of a row of logits; there once it was needed.
+    argmax_room: OnceLock<(L::Buffer, L::Buffer)>,
 }
 
 impl<L: Launcher> Launched<L> {
     /// A device on `launcher`.
     pub const fn new(launcher: L, variants: Variants) -> Self {
-        Self { launcher, variants, widened: Mutex::new(None) }
+        Self { launcher, variants, widened: Mutex::new(None), argmax_room: OnceLock::new() }
     }
 
     /// The machine.
@@ -159,36 +202,32 @@ impl<L: Launcher> Launched<L> {
         self.launcher.launch(kernel, &dims, &geometry, &arguments)
     }
 
+    fn is_fast(&self) -> bool {
+        self.variants != Variants::Plain
+    }
+
+    fn is_invariant(&self) -> bool {
+        self.variants == Variants::Invariant
+    }
+
     /// The vendor's product, where fast variants are wanted and the machine has one for these types and sizes.
-    fn vendor_matmul(
-        &self,
-        x: &L::Buffer,
-        weight: &LaunchedMatrix<L::Buffer>,
-        out: &mut L::Buffer,
-        n: usize,
-    ) -> Option<Result<()>> {
+    fn vendor_product(&self, product: &Product<'_, L::Buffer>) -> Option<Result<()>> {
         match self.variants {
-            Variants::Plain => None,
-            Variants::Fast if weight.is_quantized() => self.widened_matmul(x, weight, out, n),
-            Variants::Fast => self.launcher.matmul(x, weight, out, n),
+            Variants::Plain | Variants::Invariant => None,
+            Variants::Fast if product.weight.is_quantized() => self.widened_product(product),
+            Variants::Fast => self.launcher.product(product),
         }
     }
 
     /// The vendor's product with quantised weights, which are widened first: for many rows. What they are widened into
     /// serves every product, one after another.
-    fn widened_matmul(
-        &self,
-        x: &L::Buffer,
-        weight: &LaunchedMatrix<L::Buffer>,
-        out: &mut L::Buffer,
-        n: usize,
-    ) -> Option<Result<()>> {
-        if n < MANY_ROWS || !self.launcher.has_matmul() {
+    fn widened_product(&self, product: &Product<'_, L::Buffer>) -> Option<Result<()>> {
+        if product.n < MANY_ROWS || !self.launcher.has_matmul() {
             return None;
         }
         let mut widened = self.widened.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.widen(weight, &mut widened) {
-            Ok(halves) => self.launcher.matmul(x, halves, out, n),
+        match self.widen(product.weight, &mut widened) {
+            Ok(halves) => self.launcher.product(&Product { weight: halves, ..*product }),
             Err(error) => Some(Err(error)),
         }
     }
@@ -213,7 +252,7 @@ impl<L: Launcher> Launched<L> {
 
     /// `name` with `_v4` where fast variants are wanted and four divides `length`.
     fn vectored(&self, name: &str, length: usize) -> String {
-        let fits = self.variants == Variants::Fast && length.is_multiple_of(4);
+        let fits = self.is_fast() && length.is_multiple_of(4);
         if fits { format!("{name}_v4") } else { name.to_owned() }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "frameworks are linked, MPS is asked, and contents are copied")]
 
+use std::convert::Infallible;
 use std::fmt;
 #[cfg(target_arch = "aarch64")]
 use std::ptr::NonNull;
@@ -21,7 +22,7 @@ use super::pipelines::Pipelines;
 use super::queue::Queue;
 use super::residency::Residency;
 use super::{matmul, selftest};
-use crate::launched::{Argument, Launched, LaunchedMatrix, Launcher, Variants};
+use crate::launched::{Argument, Launched, Launcher, Product, Variants};
 use crate::{Dtype, Error, Result};
 
 // A command-line program finds the default device only with CoreGraphics linked.
@@ -211,6 +212,8 @@ fn limits(device: &ProtocolObject<dyn MTLDevice>) -> Limits {
 
 impl Launcher for MetalLauncher {
     type Buffer = MetalBuffer;
+    type Recording = Infallible;
+    type Mark = ();
 
     fn describe(&self) -> String {
         let gib = self.device.recommendedMaxWorkingSetSize() as f64 / f64::from(1 << 30);
@@ -297,14 +300,24 @@ impl Launcher for MetalLauncher {
         autoreleasepool(|_| queue.finish())
     }
 
-    fn matmul(
-        &self,
-        x: &MetalBuffer,
-        weight: &LaunchedMatrix<MetalBuffer>,
-        out: &mut MetalBuffer,
-        n: usize,
-    ) -> Option<Result<()>> {
+    fn product(&self, product: &Product<'_, MetalBuffer>) -> Option<Result<()>> {
+        let &Product { x, weight, bias, accumulates, out, n } = product;
+        if bias.is_some() || accumulates {
+            return None;
+        }
         autoreleasepool(|_| matmul::matmul(self, x, weight, out, n))
+    }
+
+    fn replay(&self, recording: &Infallible) -> Result<()> {
+        match *recording {}
+    }
+
+    fn mark(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn read_after(&self, _mark: &(), buffer: &MetalBuffer, first: usize, bytes: &mut [u8]) -> Result<()> {
+        self.read(buffer, first, bytes)
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct CheckArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckDevice {
     Cpu,
+    #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+    Cuda,
     Emulated,
     #[cfg(target_os = "macos")]
     Metal,

@@ -66,6 +66,8 @@ impl RunArgs {
 pub(crate) enum DeviceKind {
     Auto,
     Cpu,
+    #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+    Cuda,
     Emulated,
     EmulatedPlain,
     #[cfg(target_os = "macos")]

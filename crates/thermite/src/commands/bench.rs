@@ -7,7 +7,7 @@ use serde::Serialize;
 use thermite_device::{Batch, Device, Outputs};
 use thermite_engine::{BLOCK_SIZE, open_model};
 use thermite_formats::ModelFiles;
-use thermite_model::{KvCache, Model, Options};
+use thermite_model::{DecodingRow, KvCache, Model, Options, Stepper};
 
 use crate::cli::{BenchArgs, FormatArg};
 use crate::error::Error;
@@ -82,6 +82,8 @@ struct Bench<D: Device> {
     tables: Vec<Vec<i32>>,
     context: usize,
     batch: Batch,
+    /// Steps without the host, where the device can record them.
+    stepper: Option<Stepper<D>>,
 }
 
 impl<D: Device> Bench<D> {
@@ -118,6 +120,17 @@ impl<D: Device> Bench<D> {
         for sequence in 0..row.sequences {
             self.read(sequence, row.depth)?;
         }
+        if let Some(stepper) = &mut self.stepper {
+            let row_of = |blocks| DecodingRow { token: 1, position: row.depth, blocks };
+            let rows: Vec<_> =
+                self.tables[..row.sequences].iter().map(|blocks| row_of(blocks.as_slice())).collect();
+            stepper.start(&self.model, &rows, &self.cache)?;
+            let begin = Instant::now();
+            let mark = stepper.run(&mut self.model, &mut self.cache, row.tokens)?;
+            let mut last = [0];
+            stepper.read(&self.model, &mark, 0, 0, &mut last)?;
+            return Ok((row.sequences * row.tokens) as f64 / begin.elapsed().as_secs_f64());
+        }
         let begin = Instant::now();
         for i in 0..row.tokens {
             for sequence in 0..row.sequences {
@@ -146,7 +159,9 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
     let kv = args.run.kv_type.into();
     let cache = KvCache::new(model.device(), &config, most * blocks, BLOCK_SIZE, kv)?;
     let tables = (0..most).map(|i| (i * blocks..(i + 1) * blocks).map(|block| block as i32).collect());
-    let mut bench = Bench { model, cache, tables: tables.collect(), context, batch: Batch::default() };
+    let stepper = if model.device().records() { Some(Stepper::new(&model, most)?) } else { None };
+    let batch = Batch::default();
+    let mut bench = Bench { model, cache, tables: tables.collect(), context, batch, stepper };
 
     let row = |phase, tokens, depth, sequences| {
         let (median, min, max) = (0.0, 0.0, 0.0);

@@ -95,6 +95,8 @@ fn launch_at(args: &ShowArgs) -> Result<String, Error> {
 fn check(args: &CheckArgs) -> Result<(), Error> {
     match args.device {
         CheckDevice::Cpu => methods(args, &Cpu::new(None)?),
+        #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+        CheckDevice::Cuda => everything(args, crate::open::cuda),
         CheckDevice::Emulated => everything(args, |variants| Ok(Emulated::open(Build::Fast, variants)?)),
         #[cfg(target_os = "macos")]
         CheckDevice::Metal => everything(args, |variants| {

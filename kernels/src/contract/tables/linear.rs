@@ -1,7 +1,6 @@
 //! Multiplication by weight matrices W [M, K], and the fused projections of a decoding step (there K is C).
 
 use super::super::table::{BufferRule, Contract, Dispatch, read, update, write};
-use super::ONE_A_SIMDGROUP;
 
 const fn outputs(columns: &'static str) -> Dispatch {
     Dispatch::Threads { grid: ["N", columns, "1"], along: 1 }
@@ -18,6 +17,13 @@ pub(super) static LINEAR: &[Contract] = &[
         buffers: &[update("x", &["N", "C"]), read("bias", &["C"])],
         conditions: &[],
         dispatch: outputs("C"),
+        threadgroup_memory: &[],
+    },
+    Contract {
+        kernel: "narrow",
+        buffers: &[read("x", &["N"]), write("out", &["N"])],
+        conditions: &[],
+        dispatch: Dispatch::Threads { grid: ["ceil(N / v)", "1", "1"], along: 0 },
         threadgroup_memory: &[],
     },
     Contract {
@@ -56,10 +62,11 @@ pub(super) static LINEAR: &[Contract] = &[
 ];
 
 const CACHE: &[&str] = &["n_blocks", "n_kv_head", "block_size", "hs"];
+const BUILT_CACHE: &[&str] = &["n_blocks", "n_kv_head", "block_size", "built_hs"];
 const X: BufferRule = read("x", &["N", "C"]);
-const GAMMA: BufferRule = read("gamma", &["C"]);
+const GAMMA: BufferRule = read("gamma", &["C"]).ahead();
 /// Nil where the norm is RMS.
-const BETA: BufferRule = read("beta", &["C"]).or_nil();
+const BETA: BufferRule = read("beta", &["C"]).or_nil().ahead();
 const OUT: BufferRule = write("out", &["N", "M"]);
 
 const fn decode(kernel: &'static str, buffers: &'static [BufferRule], groups: &'static str) -> Contract {
@@ -67,13 +74,15 @@ const fn decode(kernel: &'static str, buffers: &'static [BufferRule], groups: &'
         kernel,
         buffers,
         conditions: &["1 <= C"],
-        dispatch: simdgroups_by_rows(groups),
-        threadgroup_memory: &[ONE_A_SIMDGROUP],
+        dispatch: Dispatch::Groups { grid: [groups, "N", "1"], threads: "256" },
+        threadgroup_memory: &["4 * (4 * ceil(C / 4) + 2 * ceil(threads / 32))"],
     }
 }
 
-const GATE_UP: &[BufferRule] = &[X, GAMMA, read("W_gate", &["M", "C"]), read("W_up", &["M", "C"]), OUT];
-const PROJECT: &[BufferRule] = &[X, GAMMA, BETA, read("W", &["M", "C"]), read("bias", &["M"]).or_nil(), OUT];
+const GATE_UP: &[BufferRule] =
+    &[X, GAMMA, read("W_gate", &["M", "C"]).ahead(), read("W_up", &["M", "C"]).ahead(), OUT];
+const PROJECT: &[BufferRule] =
+    &[X, GAMMA, BETA, read("W", &["M", "C"]).ahead(), read("bias", &["M"]).or_nil().ahead(), OUT];
 
 pub(super) static DECODE: &[Contract] = &[
     Contract {
@@ -84,20 +93,60 @@ pub(super) static DECODE: &[Contract] = &[
                 X,
                 GAMMA,
                 BETA,
-                read("W", &["(nh + 2 * n_kv_head) * hs", "C"]),
-                read("bias", &["(nh + 2 * n_kv_head) * hs"]).or_nil(),
-                read("freqs", &["n_positions", "hs"]).or_nil(),
-                read("positions", &["N"]).below("n_positions"),
-                read("slots", &["N"]).below("n_blocks * block_size").or_negative(),
+                read("W", &["(nh + 2 * n_kv_head) * hs", "C"]).ahead(),
+                read("bias", &["(nh + 2 * n_kv_head) * hs"]).or_nil().ahead(),
+                read("freqs", &["n_positions", "hs"]).or_nil().ahead(),
+                read("positions", &["N"]).below("n_positions").ahead(),
+                read("slots", &["N"]).below("n_blocks * block_size").or_negative().ahead(),
                 write("q_out", &["N", "nh", "hs"]),
                 update("k_cache", CACHE),
                 update("v_cache", CACHE),
             ],
-            "ceil((nh + 2 * n_kv_head) * hs / 8)",
+            "ceil((nh + 2 * n_kv_head) * hs / 16)",
         )
     },
-    decode("decode_swiglu", GATE_UP, "ceil(M / 4)"),
-    decode("decode_geglu", GATE_UP, "ceil(M / 4)"),
-    decode("decode_up_gelu", PROJECT, "ceil(M / 4)"),
-    decode("decode_head", PROJECT, "ceil(M / 4)"),
+    decode("decode_swiglu", GATE_UP, "ceil(M / 8)"),
+    decode("decode_geglu", GATE_UP, "ceil(M / 8)"),
+    decode("decode_up_gelu", PROJECT, "ceil(M / 16)"),
+    decode("decode_head", PROJECT, "ceil(M / 128)"),
+    Contract {
+        kernel: "decode_attend",
+        buffers: &[
+            read("Q", &["N", "nh", "built_hs"]),
+            read("k_cache", BUILT_CACHE).ahead(),
+            read("v_cache", BUILT_CACHE).ahead(),
+            read("block_table", &["N", "max_blocks"]).below("n_blocks").ahead(),
+            read("lengths", &["N"]).below("max_blocks * block_size + 1").ahead(),
+            write("partial", &["N", "nh", "parts", "built_hs"]),
+            write("part_stats", &["N", "nh", "parts", "2"]),
+        ],
+        conditions: &["1 <= block_size", "1 <= n_kv_head", "nh % n_kv_head == 0", "parts <= 16"],
+        dispatch: Dispatch::Groups { grid: ["nh", "N", "parts"], threads: "256" },
+        threadgroup_memory: &["4 * 8 * (built_hs + 2)"],
+    },
+    Contract {
+        kernel: "decode_output",
+        buffers: &[
+            read("partial", &["N", "nh", "parts", "hs"]),
+            read("part_stats", &["N", "nh", "parts", "2"]),
+            read("W", &["M", "nh * hs"]).ahead(),
+            read("bias", &["M"]).or_nil().ahead(),
+            update("residual", &["N", "M"]),
+        ],
+        conditions: &["1 <= nh * hs", "hs % 8 == 0", "parts <= 16"],
+        dispatch: Dispatch::Groups { grid: ["ceil(M / 4)", "N", "1"], threads: "256" },
+        threadgroup_memory: &["4 * (nh * hs + 4 * ceil(threads / 32))"],
+    },
+    Contract {
+        kernel: "decode_down",
+        buffers: &[
+            read("x", &["N", "K"]),
+            read("W", &["M", "K"]).ahead(),
+            read("bias", &["M"]).or_nil().ahead(),
+            update("residual", &["N", "M"]),
+        ],
+        conditions: &["1 <= K"],
+        dispatch: simdgroups_by_rows("ceil(M / 4)"),
+        threadgroup_memory: &["4 * 4 * ceil(threads / 32)"],
+    },
 ];

@@ -63,6 +63,21 @@ pub(super) static PAGING: &[Contract] = &[
         threadgroup_memory: &[],
     },
     Contract {
+        kernel: "advance_rows",
+        buffers: &[
+            read("chosen", &["N"]),
+            read("block_table", &["N", "max_blocks"]),
+            write("tokens", &["N"]),
+            update("positions", &["N"]).ahead(),
+            write("slots", &["N"]).ahead(),
+            write("lengths", &["N"]).ahead(),
+            update("history", &["N", "kept"]),
+        ],
+        conditions: &["1 <= block_size", "1 <= kept"],
+        dispatch: Dispatch::Threads { grid: ["N", "1", "1"], along: 0 },
+        threadgroup_memory: &[],
+    },
+    Contract {
         kernel: "cache_gather",
         buffers: &[
             read("k_cache", CACHE),

@@ -1,0 +1,147 @@
+//! Decoding on the device alone: each step's token, position and length come from the step before, and the host reads what
+//! was chosen some steps behind.
+
+use thermite_device::{Batch, Device, Dtype, Outputs, Step, StepForm};
+
+use crate::recordings::Recordings;
+use crate::{Error, KvCache, Model, Result};
+
+/// Tokens of each row that are kept for the host to read.
+pub const KEPT: usize = 1024;
+/// Steps in a recording: those between are recorded one by one.
+const TOGETHER: usize = 8;
+
+/// A sequence that decodes.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodingRow<'a> {
+    /// The token that is run first; it is not in the cache yet.
+    pub token: u32,
+    /// Its position.
+    pub position: usize,
+    /// The sequence's blocks: all that the steps to come need.
+    pub blocks: &'a [i32],
+}
+
+/// Steps that follow each other on the device, each choosing the likeliest token.
+#[derive(Debug)]
+pub struct Stepper<D: Device> {
+    step: Step<D>,
+    chosen: D::Buffer,
+    history: D::Buffer,
+    recordings: Recordings<Form, D::Recording>,
+    /// Position that the next step runs, and the first that the blocks do not hold, of the row that is nearest to it.
+    positions: Vec<usize>,
+    room: usize,
+}
+
+/// What the launches of some steps depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Form {
+    step: StepForm,
+    cache: u64,
+    steps: usize,
+}
+
+impl<D: Device> Stepper<D> {
+    /// Of up to `rows` sequences on `model`'s device.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn new(model: &Model<D>, rows: usize) -> Result<Self> {
+        let device = model.device();
+        Ok(Self {
+            step: Step::new(device)?,
+            chosen: device.alloc(Dtype::I32, rows)?,
+            history: device.alloc(Dtype::I32, rows * KEPT)?,
+            recordings: Recordings::default(),
+            positions: Vec::new(),
+            room: 0,
+        })
+    }
+
+    /// Takes over `rows`.
+    ///
+    /// # Errors
+    /// Rows that the model does not take (as [`Model::forward`]); the device's.
+    pub fn start(&mut self, model: &Model<D>, rows: &[DecodingRow<'_>], cache: &KvCache<D>) -> Result<()> {
+        let block_size = cache.block_size();
+        let mut batch = Batch::default();
+        self.positions.clear();
+        self.room = usize::MAX;
+        for row in rows {
+            batch.push_with_room(&[row.token], row.position, row.blocks, block_size, Outputs::Last)?;
+            self.positions.push(row.position);
+            let end = (row.blocks.len() * block_size).min(model.context());
+            self.room = self.room.min(end.saturating_sub(row.position));
+        }
+        model.check(&batch)?;
+        Ok(self.step.load(model.device(), &batch)?)
+    }
+
+    /// Steps that can still be run.
+    #[must_use]
+    pub const fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Queues `count` steps of all rows, and marks their end.
+    ///
+    /// # Errors
+    /// More steps than there is room for; the device's.
+    pub fn run(&mut self, model: &mut Model<D>, cache: &mut KvCache<D>, count: usize) -> Result<D::Mark> {
+        if count > self.room {
+            return Err(Error::Steps { asked: count, room: self.room });
+        }
+        let mut left = count;
+        while left > 0 {
+            let steps = if left >= TOGETHER { TOGETHER } else { 1 };
+            let form = Form { step: self.step.form(), cache: cache.id(), steps };
+            let (device, network, acts) = model.parts();
+            let (step, chosen, history) = (&mut self.step, &mut self.chosen, &mut self.history);
+            self.recordings.run(device, form, || {
+                for _ in 0..steps {
+                    network.forward(device, step, cache, acts)?;
+                    let rows = step.rows();
+                    device.argmax_sample(&acts.logits, chosen, rows, acts.shape.n_vocab)?;
+                    device.advance_rows(chosen, step, history, KEPT, cache.block_size())?;
+                }
+                Ok(())
+            })?;
+            left -= steps;
+        }
+        self.room -= count;
+        self.positions.iter_mut().for_each(|position| *position += count);
+        Ok(model.device().mark()?)
+    }
+
+    /// The last `out.len()` tokens that `row` had chosen at `mark`, after which `since` more steps were queued.
+    ///
+    /// # Errors
+    /// The device's; more tokens than are kept.
+    pub fn read(
+        &self,
+        model: &Model<D>,
+        mark: &D::Mark,
+        row: usize,
+        since: usize,
+        out: &mut [i32],
+    ) -> Result<()> {
+        if out.len() + since > KEPT {
+            return Err(Error::Steps { asked: out.len() + since, room: KEPT });
+        }
+        let Some(&position) = self.positions.get(row) else {
+            return Err(Error::Steps { asked: row, room: self.positions.len() });
+        };
+        // what position p chose lies at p + 1
+        let mut at = position + 1 - since - out.len();
+        let mut rest = out;
+        while !rest.is_empty() {
+            let first = at % KEPT;
+            let (piece, after) = rest.split_at_mut(rest.len().min(KEPT - first));
+            model.device().read_after(mark, &self.history, row * KEPT + first, piece)?;
+            at += piece.len();
+            rest = after;
+        }
+        Ok(())
+    }
+}
