@@ -485,6 +485,9 @@ impl<L: Launcher> Device for Launched<L> {
     }
 }
 
+/// Values, indices, and how many there are a row.
+type ArgmaxParts<'a, L> = (&'a <L as Launcher>::Buffer, &'a <L as Launcher>::Buffer, usize);
+
 /// Logits that a threadgroup looks through when a row is shared out.
 const ARGMAX_PART: usize = 512;
 /// Threadgroups at most that share a row.
@@ -512,7 +515,7 @@ impl<L: Launcher> Launched<L> {
     }
 
     /// Where the parts of rows of `v` logits leave their best, and how many parts; none where a row is not worth it.
-    fn argmax_parts(&self, rows: usize, v: usize) -> Result<Option<(&L::Buffer, &L::Buffer, usize)>> {
+    fn argmax_parts(&self, rows: usize, v: usize) -> Result<Option<ArgmaxParts<'_, L>>> {
         let parts = (v / ARGMAX_PART).min(MOST_ARGMAX_PARTS);
         if !self.is_fast() || parts < 4 || rows * parts > ARGMAX_ROOM {
             return Ok(None);
