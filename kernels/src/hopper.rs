@@ -67,6 +67,12 @@ pub fn replacement(kernel: &str, dims: &Dims, multiprocessors: u32) -> Option<Re
     }
 }
 
+/// Whether `kernel` has a replacement, for some dimensions.
+pub fn replaces(kernel: &str) -> bool {
+    let one = Dims::new(&[("rows", 1), ("V", 1), ("heads", 1), ("T", 1)]);
+    replacement(kernel, &one, 1).is_some()
+}
+
 fn argmax(dims: &Dims, multiprocessors: u32) -> Option<Replacement> {
     let (rows, v) = (dims.get("rows").ok()?, dims.get("V").ok()?);
     let parts = v.div_ceil(ARGMAX_THREADS.into()).clamp(1, multiprocessors.into());

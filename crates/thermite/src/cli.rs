@@ -14,7 +14,9 @@ use thermite_engine::BUILTIN;
 use thermite_formats::DType;
 use thermite_model::random::Shape;
 
-pub(crate) use self::kernels::{CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
+pub(crate) use self::kernels::{
+    BenchKernelsArgs, CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs,
+};
 use self::model::at_least_one;
 pub(crate) use self::model::{DeviceKind, ModelArgs, RunArgs};
 pub(crate) use self::quantize::QuantizeArgs;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::{CudaEvent, result, sys};
 use thermite_kernels::catalogue;
 use thermite_kernels::contract::{self, Dims, Launch, Limits};
+use thermite_kernels::hopper;
 use thermite_kernels::syntax::Kernel;
 
 use super::buffer::CudaBuffer;
@@ -18,6 +19,9 @@ use super::probe;
 use super::staging::Staging;
 use crate::launched::{Argument, Launched, Launcher, Product, Variants};
 use crate::{Dtype, Error, Result};
+
+const MULTIPROCESSORS: sys::CUdevice_attribute =
+    sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
 
 /// A device of an NVIDIA GPU.
 pub type Cuda = Launched<CudaLauncher>;
@@ -54,6 +58,8 @@ pub struct CudaLauncher {
     modules: Modules,
     /// Whether launches may overlap with the end of the one before.
     overlap: bool,
+    /// How many multiprocessors there are for the kernels that take the place of others; none where none does.
+    replaces: Option<u32>,
     state: Mutex<State>,
 }
 
@@ -78,13 +84,18 @@ impl CudaLauncher {
             return Err(unavailable(format!("{name} has compute capability {major}.{minor}; {wanted}")));
         }
         let modules = Modules::new(&gpu)?;
-        modules.compile_all();
+        let replaces = match (gpu.capability, options.variants) {
+            (_, Variants::Plain) => None,
+            ((9, 0), _) => Some(gpu.attribute(MULTIPROCESSORS)?.cast_unsigned()),
+            _ => None,
+        };
+        modules.compile_all(replaces.is_some());
         let overlap = match options.overlap {
             Some(overlap) => overlap,
             None => std::env::var_os("THERMITE_CUDA_OVERLAP").is_none_or(|value| value != "0"),
         };
         let state = State { staging: Staging::new(&gpu)?, products: Products::open(&gpu)?, recorded: None };
-        Ok(Self { modules, overlap: overlap && major >= 9, state: Mutex::new(state), gpu })
+        Ok(Self { modules, overlap: overlap && major >= 9, replaces, state: Mutex::new(state), gpu })
     }
 
     /// Bytes of the GPU's memory that are in use, by whomever.
@@ -148,8 +159,25 @@ impl CudaLauncher {
             let most = function.shared_memory;
             return Err(refused(format!("{shared} bytes of threadgroup memory, this GPU has {most}")));
         }
-        let mut pointers: Vec<*mut c_void> =
+        let pointers: Vec<*mut c_void> =
             values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
+        // SAFETY: the values are those of the function's parameters, as the contract's check saw them.
+        unsafe { self.enqueue(kernel, function, geometry.grid, geometry.threadgroup, shared, pointers) }
+    }
+
+    /// Puts a function into the queue.
+    ///
+    /// # Safety
+    /// `pointers` are those of the function's parameters, and the memory that they name is as large as it wants.
+    pub(super) unsafe fn enqueue(
+        &self,
+        kernel: &Kernel,
+        function: &Function,
+        [grid_x, grid_y, grid_z]: [u32; 3],
+        [block_x, block_y, block_z]: [u32; 3],
+        shared: u32,
+        mut pointers: Vec<*mut c_void>,
+    ) -> Result<()> {
         // SAFETY: an attribute of this kind is an int; zero is a value of every kind.
         let mut attributes = unsafe {
             let mut value: sys::CUlaunchAttributeValue = std::mem::zeroed();
@@ -160,7 +188,6 @@ impl CudaLauncher {
                 value,
             }]
         };
-        let ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]) = (geometry.grid, geometry.threadgroup);
         let config = sys::CUlaunchConfig {
             gridDimX: grid_x,
             gridDimY: grid_y,
@@ -173,7 +200,7 @@ impl CudaLauncher {
             attrs: attributes.as_mut_ptr(),
             numAttrs: self.overlap.into(),
         };
-        // SAFETY: the values are those of the function's parameters, as the contract's check saw them.
+        // SAFETY: the caller's.
         let started = unsafe {
             sys::cuLaunchKernelEx(
                 &raw const config,
@@ -182,7 +209,10 @@ impl CudaLauncher {
                 std::ptr::null_mut(),
             )
         };
-        started.result().map_err(|e| refused(format!("cuLaunchKernelEx: {}", words(e))))
+        started.result().map_err(|e| Error::Launch {
+            kernel: kernel.name.clone(),
+            reason: format!("cuLaunchKernelEx: {}", words(e)),
+        })
     }
 
     /// `product` by cuBLASLt, its activations rounded to the weights' type first.
@@ -294,16 +324,27 @@ impl Launcher for CudaLauncher {
     fn launch(
         &self,
         kernel: &Kernel,
-        _dims: &Dims,
+        dims: &Dims,
         geometry: &Launch,
         arguments: &[Argument<'_, CudaBuffer>],
     ) -> Result<()> {
-        let function = self.modules.get(kernel)?;
+        let replacement = self.replaces.and_then(|sms| hopper::replacement(&kernel.name, dims, sms));
+        let function = match &replacement {
+            Some(replacement) => self.modules.replacement(kernel, replacement)?,
+            None => self.modules.get(kernel)?,
+        };
         let mut state = self.state();
         self.gpu.bind()?;
-        self.start(kernel, &function, geometry, arguments)?;
+        match &replacement {
+            Some(replacement) => self.start_replacement(kernel, &function, replacement, arguments)?,
+            None => self.start(kernel, &function, geometry, arguments)?,
+        }
         state.recorded = state.recorded.map(|launches| launches + 1);
         Ok(())
+    }
+
+    fn replaces(&self, kernel: &str) -> bool {
+        self.replaces.is_some() && hopper::replaces(kernel)
     }
 
     fn submit(&self) -> Result<()> {

@@ -5,6 +5,7 @@
 //! - `buffer`: device memory; `staging`: pinned memory through which bytes go up and down.
 //! - `compile`: NVRTC over the `.metal` files and the CUDA dialect; `cache`: the machine code on disk; `modules`: loaded
 //!   code, a function a kernel.
+//! - `hopper`: launches of the kernels that take the place of others there.
 //! - `graph`: recorded launches; `matmul`: products of many rows by cuBLASLt; `launcher`: all of it as one machine.
 //!
 //! `probe` and `cache` need no GPU and are tested everywhere.
@@ -19,6 +20,7 @@ mod cache;
 mod compile;
 mod driver;
 mod graph;
+mod hopper;
 mod launcher;
 mod matmul;
 mod modules;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{result, sys};
 use thermite_kernels::catalogue;
-use thermite_kernels::sources::{Source, sources};
+use thermite_kernels::hopper::{self, Replacement};
+use thermite_kernels::sources::sources;
 use thermite_kernels::syntax::{Kernel, Role};
-use thermite_kernels::wrap::{cuda_entry, cuda_program};
+use thermite_kernels::wrap::{CudaProgram, cuda_entry, cuda_program};
 
 use super::cache::{Cache, Key};
 use super::compile;
@@ -75,59 +76,108 @@ impl Modules {
         let refused = |reason: String| Error::Launch { kernel: kernel.name.clone(), reason };
         let found = catalogue::find(&kernel.name).map_err(|e| refused(e.to_string()))?;
         let source = found.ok_or_else(|| refused("there is no such kernel".to_owned()))?.source;
-        let module = match loaded.modules.get(source.file) {
-            Some(&module) => module,
-            None => {
-                let module = self.load(source, &self.code(source).map_err(refused)?)?;
-                loaded.modules.insert(source.file, module);
-                module
-            }
-        };
-        let function = self.function(kernel, module)?;
+        let program = || cuda_program(source).map_err(|e| refused(e.to_string()));
+        let module = self.module(&mut loaded, &kernel.name, source.file, program)?;
+        let function = self.function(&kernel.name, &cuda_entry(&kernel.name), parameters(kernel), module)?;
         loaded.functions.insert(kernel.name.clone(), function.clone());
         Ok(function)
     }
 
-    /// Compiles what the cache does not have yet, all files at a time.
-    pub(super) fn compile_all(&self) {
+    /// The function that takes the place of `kernel`.
+    pub(super) fn replacement(&self, kernel: &Kernel, replacement: &Replacement) -> Result<Function> {
+        let mut loaded = self.loaded();
+        let key = format!("{}: {}", replacement.file, kernel.name);
+        if let Some(function) = loaded.functions.get(&key) {
+            return Ok(function.clone());
+        }
+        let absent = || Error::Launch {
+            kernel: kernel.name.clone(),
+            reason: format!("there is no {}", replacement.file),
+        };
+        let program = || hopper::program(replacement.file).ok_or_else(absent);
+        let module = self.module(&mut loaded, &kernel.name, replacement.file, program)?;
+        let function = self.function(&kernel.name, &replacement.entry, Vec::new(), module)?;
+        if replacement.large_clusters {
+            let attribute =
+                sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+            // SAFETY: the function is there.
+            unsafe { result::function::set_function_attribute(function.handle, attribute, 1) }
+                .map_err(|e| failed("cuFuncSetAttribute", e))?;
+        }
+        loaded.functions.insert(key, function.clone());
+        Ok(function)
+    }
+
+    /// Compiles what the cache does not have yet, all files at a time; `with_hopper`: the replacements as well.
+    pub(super) fn compile_all(&self, with_hopper: bool) {
         std::thread::scope(|scope| {
+            // what fails here is met again, and reported, when a kernel of the file is asked for
             for source in sources() {
-                // what fails here is met again, and reported, when a kernel of the file is asked for
-                scope.spawn(move || self.code(source).is_ok());
+                scope.spawn(move || {
+                    cuda_program(source).is_ok_and(|program| self.code(source.file, &program).is_ok())
+                });
+            }
+            for file in hopper::files().filter(|_| with_hopper) {
+                scope.spawn(move || {
+                    hopper::program(file).is_some_and(|program| self.code(file, &program).is_ok())
+                });
             }
         });
     }
 
+    /// The module of a file, loaded when it is first asked for.
+    fn module(
+        &self,
+        loaded: &mut Loaded,
+        kernel: &str,
+        file: &'static str,
+        program: impl FnOnce() -> Result<CudaProgram>,
+    ) -> Result<sys::CUmodule> {
+        if let Some(&module) = loaded.modules.get(file) {
+            return Ok(module);
+        }
+        let code = self.code(file, &program()?);
+        let code = code.map_err(|reason| Error::Launch { kernel: kernel.to_owned(), reason })?;
+        let module = self.load(file, &code)?;
+        loaded.modules.insert(file, module);
+        Ok(module)
+    }
+
     /// The machine code of a file: from the cache, or compiled.
-    fn code(&self, source: Source<'static>) -> std::result::Result<Vec<u8>, String> {
-        let program = cuda_program(source).map_err(|e| e.to_string())?;
-        let mut texts = vec![(source.file, program.source.as_str())];
+    fn code(&self, file: &str, program: &CudaProgram) -> std::result::Result<Vec<u8>, String> {
+        let mut texts = vec![(file, program.source.as_str())];
         texts.extend(program.headers.iter().copied());
         let driver = self.gpu.driver_version;
         let name = Key { texts: &texts, options: &self.options, compiler: self.compiler, driver }.name();
         if let Some(code) = self.cache.read(&name) {
             return Ok(code);
         }
-        let code = compile::compile(source.file, &program, &self.options)?;
+        let code = compile::compile(file, program, &self.options)?;
         // a folder that cannot be written costs time at the next start, nothing else
         let _ = self.cache.write(&name, &code);
         Ok(code)
     }
 
-    fn load(&self, source: Source<'static>, code: &[u8]) -> Result<sys::CUmodule> {
+    fn load(&self, file: &str, code: &[u8]) -> Result<sys::CUmodule> {
         self.gpu.bind()?;
         // SAFETY: the bytes are those of a module of machine code.
         unsafe { result::module::load_data(code.as_ptr().cast::<c_void>()) }.map_err(|e| Error::Launch {
-            kernel: source.file.to_owned(),
+            kernel: file.to_owned(),
             reason: format!("cuModuleLoadData: {}", words(e)),
         })
     }
 
-    fn function(&self, kernel: &Kernel, module: sys::CUmodule) -> Result<Function> {
+    fn function(
+        &self,
+        kernel: &str,
+        entry: &str,
+        parameters: Vec<usize>,
+        module: sys::CUmodule,
+    ) -> Result<Function> {
         use sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as MOST_SHARED;
         use sys::CUfunction_attribute_enum as Attribute;
-        let refused = |reason: String| Error::Launch { kernel: kernel.name.clone(), reason };
-        let name = CString::new(cuda_entry(&kernel.name)).map_err(|e| refused(e.to_string()))?;
+        let refused = |reason: String| Error::Launch { kernel: kernel.to_owned(), reason };
+        let name = CString::new(entry).map_err(|e| refused(e.to_string()))?;
         // SAFETY: the module is loaded.
         let handle = unsafe { result::module::get_function(module, name) }
             .map_err(|e| refused(format!("cuModuleGetFunction: {}", words(e))))?;
@@ -146,7 +196,7 @@ impl Modules {
         }
         Ok(Function {
             handle,
-            parameters: parameters(kernel),
+            parameters,
             shared_memory: most,
             threads: attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
         })

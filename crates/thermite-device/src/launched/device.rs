@@ -556,6 +556,14 @@ impl<L: Launcher> Launched<L> {
     ) -> Result<()> {
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
         let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias), optional(residual)];
-        self.run(&format!("matvec{}", weight.storage()), &dims, &buffers, &[])
+        let rows = if weight.is_quantized() { "" } else { rows_together(weight.rows) };
+        self.run(&format!("matvec{}{rows}", weight.storage()), &dims, &buffers, &[])
     }
+}
+
+/// What the name of a matrix-vector kernel says of how many rows of the matrix a simdgroup takes: several where that leaves
+/// enough simdgroups, since they share the reads of the vector. A row's sum is the same either way.
+#[must_use]
+pub const fn rows_together(rows: usize) -> &'static str {
+    if rows >= 4096 { "_rows4" } else { "" }
 }

@@ -4,6 +4,7 @@
 //! arguments. [`Launched`] turns every method of the trait into such a launch: the geometry and the checks come from
 //! the kernels' contracts, so a machine adds neither.
 
+pub mod bench;
 mod boxes;
 pub mod conformance;
 mod device;
@@ -17,6 +18,7 @@ use thermite_kernels::catalogue;
 use thermite_kernels::contract::{Bound, Dims, Launch, Limits, Scalar, bindable, check_binding, launch};
 use thermite_kernels::syntax::{Kernel, Role};
 
+pub use device::rows_together;
 pub use matrix::LaunchedMatrix;
 
 use crate::{Dtype, Error, Result, WeightType};
@@ -88,6 +90,10 @@ pub trait Launcher: Send + Sync + 'static {
         geometry: &Launch,
         arguments: &[Argument<'_, Self::Buffer>],
     ) -> Result<()>;
+    /// Whether it has another form of `kernel`, for some dimensions, than the `.metal` file's.
+    fn replaces(&self, _kernel: &str) -> bool {
+        false
+    }
     /// Starts what is queued and waits for it.
     fn submit(&self) -> Result<()>;
     /// Whether [`Launcher::product`] serves products of many rows, so that it is worth to widen quantised weights for it.

@@ -128,6 +128,14 @@ Examples:
   thermite kernels show argmax_sample
   thermite kernels show layernorm_forward_v4 --dims N=4,C=768 --no-source";
 
+pub(super) const KERNELS_BENCH: &str = "\
+Random data; a launch's buffers are not in the cache, but in the column that
+says so. Bytes and operations are the fewest that the formula needs.
+
+Examples:
+  thermite kernels bench --device cuda --svg roofline.svg
+  thermite kernels bench --device metal matvec softmax";
+
 pub(super) const KERNELS_CHECK: &str = "\
 Every kernel runs on odd sizes, huge and tiny numbers, infinities and NaN, with
 guards around its buffers. The emulated device compiles the kernels with the

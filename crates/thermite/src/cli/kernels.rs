@@ -1,5 +1,7 @@
 //! `thermite kernels …`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::help;
@@ -20,8 +22,23 @@ pub(crate) enum KernelsCommand {
     /// Check the kernels of a device against arithmetic in double precision
     #[command(after_help = help::KERNELS_CHECK)]
     Check(CheckArgs),
+    /// Time the kernels of a GPU at the sizes of real models, beside what its memory reaches
+    #[command(after_help = help::KERNELS_BENCH)]
+    Bench(BenchKernelsArgs),
     /// Print the page about the kernels, KERNELS.md
     Document,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchKernelsArgs {
+    /// Only kernels whose name begins so [default: all]
+    pub(crate) names: Vec<String>,
+    /// The device
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub(crate) device: CheckDevice,
+    /// Draw a roofline into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

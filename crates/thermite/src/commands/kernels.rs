@@ -1,4 +1,8 @@
-//! `thermite kernels`: the Metal kernels, to read and to check.
+//! `thermite kernels`: the Metal kernels, to read, to check and to time.
+
+mod bench;
+mod roofline;
+mod works;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +21,7 @@ use thermite_kernels::document;
 use thermite_kernels::emulator::Build;
 
 use super::flow;
-use crate::cli::{CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
+use crate::cli::{BenchKernelsArgs, CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
 use crate::error::Error;
 use crate::output::print;
 
@@ -26,6 +30,7 @@ pub(crate) fn run(args: &KernelsArgs) -> Result<(), Error> {
         None | Some(KernelsCommand::List) => list(),
         Some(KernelsCommand::Show(args)) => show(args),
         Some(KernelsCommand::Check(args)) => check(args),
+        Some(KernelsCommand::Bench(args)) => time(args),
         Some(KernelsCommand::Document) => print(&kernels_md()?),
     }
 }
@@ -108,6 +113,21 @@ fn check(args: &CheckArgs) -> Result<(), Error> {
     }
 }
 
+fn time(args: &BenchKernelsArgs) -> Result<(), Error> {
+    match args.device {
+        CheckDevice::Cpu => Err(Error::Kernels(
+            "the processor launches no kernels; `thermite bench` times it with a model".to_owned(),
+        )),
+        #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
+        CheckDevice::Cuda => bench::run(args, &crate::open::cuda(Variants::Fast)?),
+        CheckDevice::Emulated => {
+            Err(Error::Kernels("the emulated device shows what kernels do, not how long it takes".to_owned()))
+        }
+        #[cfg(target_os = "macos")]
+        CheckDevice::Metal => bench::run(args, &crate::open::metal()?),
+    }
+}
+
 /// The methods of a device.
 fn methods<D: Device>(args: &CheckArgs, device: &D) -> Result<(), Error> {
     let bar = spinner(&device.describe());
@@ -126,8 +146,13 @@ fn everything<L: Launcher>(
     let (plain, fast) = (open(Variants::Plain)?, open(Variants::Fast)?);
     let bar = spinner(&fast.describe());
     let wanted = |name: &str| wanted(args, name);
+    let replaced = |name: &str| wanted(name) && fast.launcher().replaces(name);
     let parts = [
         ("kernels", launched::conformance::run(fast.launcher(), &wanted).map_err(|e| failed(&e))?),
+        (
+            "kernels that have a form for this GPU, in their own",
+            launched::conformance::run(plain.launcher(), &replaced).map_err(|e| failed(&e))?,
+        ),
         ("methods, plain kernels", conformance::run(&plain, &wanted).map_err(|e| failed(&e))?),
         ("methods, fast kernels", conformance::run(&fast, &wanted).map_err(|e| failed(&e))?),
     ];
@@ -152,7 +177,7 @@ fn spinner(device: &str) -> ProgressBar {
 fn report(device: &str, parts: &[(&str, BTreeMap<String, Outcome>)]) -> Result<(), Error> {
     let mut out = format!("{device}\n");
     let (mut passed, mut failed) = (0, 0);
-    for (part, outcomes) in parts {
+    for (part, outcomes) in parts.iter().filter(|(_, outcomes)| !outcomes.is_empty()) {
         let _ = writeln!(out, "\n{part}");
         for (kernel, outcome) in outcomes {
             let word = if outcome.failures.is_empty() { "ok" } else { "FAILED" };
