@@ -77,8 +77,8 @@ impl Figure {
 /// What the machine reaches with the simplest work, in the same run.
 #[derive(Debug, Clone, Copy)]
 pub struct Ceilings {
-    /// Bytes a second, read and written in equal parts.
-    pub copy: f64,
+    /// Bytes a second of an addition, which reads two arrays and writes one.
+    pub add: f64,
     /// Bytes a second, read.
     pub read: f64,
     /// Operations a second of the vendor's product of bfloat16 matrices of 8,192 x 8,192; none without one.
@@ -115,8 +115,8 @@ impl<L: Launcher> Launched<L> {
     /// # Errors
     /// As [`Launched::bench`].
     pub fn ceilings(&self) -> Result<Ceilings> {
-        let copy = Work {
-            kernel: "relu_forward_v4".to_owned(),
+        let add = Work {
+            kernel: "residual_add_v4".to_owned(),
             size: String::new(),
             dims: vec![("N", 1 << 28)],
             floats: Vec::new(),
@@ -126,10 +126,10 @@ impl<L: Launcher> Launched<L> {
         let read = Work {
             kernel: "matvec_bf16_rows4".to_owned(),
             dims: vec![("N", 1), ("K", 4096), ("M", 1 << 18)],
-            ..copy.clone()
+            ..add.clone()
         };
         Ok(Ceilings {
-            copy: self.bench(&copy)?.bandwidth(),
+            add: self.bench(&add)?.bandwidth(),
             read: self.bench(&read)?.bandwidth(),
             product: self.vendors_product()?,
         })

@@ -36,8 +36,8 @@ pub(super) fn run<L: Launcher>(args: &BenchKernelsArgs, device: &Launched<L>) ->
 }
 
 fn table(device: &str, ceilings: &Ceilings, figures: &[Figure]) -> String {
-    let (copy, read) = (ceilings.copy / 1e9, ceilings.read / 1e9);
-    let mut out = format!("{device}\n\nIn this run: copy {copy:.0} GB/s, read {read:.0} GB/s");
+    let (add, read) = (ceilings.add / 1e9, ceilings.read / 1e9);
+    let mut out = format!("{device}\n\nIn this run: addition {add:.0} GB/s, read {read:.0} GB/s");
     if let Some(product) = ceilings.product {
         let _ = write!(out, ", product of bfloat16 matrices {:.0} TFLOP/s", product / 1e12);
     }
@@ -66,13 +66,13 @@ fn rate(tera: f64) -> String {
     if tera < 10.0 { format!("{tera:.2}") } else { format!("{tera:.0}") }
 }
 
-/// How much of its ceiling a kernel reaches: the product's rate if matrix units could do its work, the rate of a copy if it
-/// writes much, of a read if it does not.
+/// How much of its ceiling a kernel reaches: the product's rate if matrix units could do its work, the rate of an
+/// addition if it writes much, of a read if it does not.
 fn share(figure: &Figure, ceilings: &Ceilings) -> String {
     let percent = |part: f64, of: &str| format!("{:.0}% of {of}", part * 100.0);
     match ceilings.product.filter(|_| figure.work.matrix) {
         Some(product) => percent(figure.rate() / product, "product"),
         None if figure.written * 10 < figure.read => percent(figure.bandwidth() / ceilings.read, "read"),
-        None => percent(figure.bandwidth() / ceilings.copy, "copy"),
+        None => percent(figure.bandwidth() / ceilings.add, "addition"),
     }
 }

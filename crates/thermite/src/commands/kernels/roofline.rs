@@ -37,7 +37,7 @@ fn plot(
     figures: &[Figure],
     path: &Path,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let bandwidth = ceilings.copy.max(ceilings.read);
+    let bandwidth = ceilings.add.max(ceilings.read);
     let fastest = figures.iter().map(Figure::rate).fold(0.0, f64::max);
     let top = ceilings.product.unwrap_or(fastest).max(fastest);
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
@@ -49,7 +49,7 @@ fn plot(
         .y_label_area_size(72)
         .build_cartesian_2d(
             INTENSITY.log_scale(),
-            (INTENSITY.start * bandwidth * 0.1..top * 2.0).log_scale(),
+            (INTENSITY.start * bandwidth * 0.02..top * 2.0).log_scale(),
         )?;
     chart
         .configure_mesh()
