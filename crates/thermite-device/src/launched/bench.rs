@@ -139,7 +139,8 @@ impl<L: Launcher> Launched<L> {
     fn vendors_product(&self) -> Result<Option<f64>> {
         const SIDE: usize = 8192;
         let random = |seed| self.random(Dtype::BF16, SIDE * SIDE, seed);
-        let weight = LaunchedMatrix { buffer: random(1)?, dtype: Dtype::BF16, rows: SIDE, cols: SIDE };
+        let (dtype, stored) = (Dtype::BF16, Dtype::BF16.into());
+        let weight = LaunchedMatrix { buffer: random(1)?, dtype, stored, rows: SIDE, cols: SIDE };
         let (x, out) = (random(2)?, self.launcher.alloc(Dtype::F32, SIDE * SIDE)?);
         let product = Product { x: &x, weight: &weight, bias: None, accumulates: false, out: &out, n: SIDE };
         let Some(first) = self.launcher.product(&product) else { return Ok(None) };
@@ -202,6 +203,7 @@ impl<L: Launcher> Launched<L> {
                 Dtype::F16 => bytes.extend_from_slice(&half::f16::from_f32(x).to_le_bytes()),
                 Dtype::BF16 => bytes.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes()),
                 Dtype::I32 | Dtype::U32 => bytes.extend_from_slice(&[0; 4]),
+                Dtype::U8 => bytes.push(0),
             }
         }
         let mut buffer = self.launcher.alloc(dtype, length)?;
@@ -239,7 +241,7 @@ fn bindings(work: &Work) -> Result<Vec<Binding>> {
     for rule in contract.buffers {
         let parameter = kernel.parameters.iter().find(|p| p.name == rule.name);
         let element = parameter.filter(|p| matches!(p.role, Role::Buffer { .. })).map(|p| p.element.as_str());
-        let types = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I32, Dtype::U32];
+        let types = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I32, Dtype::U32, Dtype::U8];
         let of_metal = element.and_then(Scalar::of_metal);
         let dtype = types.into_iter().find(|&dtype| Some(scalar(dtype)) == of_metal);
         let dtype = dtype.ok_or_else(|| failed(format!("{} has no type that is known", rule.name)))?;
