@@ -132,7 +132,7 @@ impl Maker<'_> {
 
 /// The residual stream after a layer, for two sequences that go on by `rows` tokens; and the kernels launched.
 fn layer(d: &Emulated, family: Family, rows: [usize; 2]) -> (Vec<f32>, BTreeSet<String>) {
-    let plain = AttentionShape::new(4, 2, family.head_dim, AttentionKind::Naive);
+    let plain = AttentionShape::new(4, 2, family.head_dim, AttentionKind::Auto);
     let shape = AttentionShape { window: family.window, cap: family.cap, ..plain };
     let mut maker = Maker { d, family, seed: 0 };
     let (attention, mlp) = (maker.attention(shape), maker.mlp());
@@ -195,8 +195,14 @@ fn names(kernels: &[&str]) -> BTreeSet<String> {
 #[test]
 fn half_weights_decode_fused_over_a_float_cache() {
     let launched = check(LLAMA, [1, 1], 1e-5);
-    let wanted =
-        ["decode_head_rms_f16", "place_heads", "attention_decode", "matvec_f16", "decode_swiglu_f16"];
+    let wanted = [
+        "decode_head_rms_f16",
+        "place_heads",
+        "attention_decode",
+        "matvec_f16",
+        "decode_swiglu_f16",
+        "decode_down_f16",
+    ];
     assert_eq!(launched, names(&wanted));
 }
 
@@ -210,6 +216,7 @@ fn head_norms_decode_fused() {
         "attention_decode_f16",
         "matvec_bf16",
         "decode_swiglu_bf16",
+        "decode_down_bf16",
     ];
     assert_eq!(launched, names(&wanted));
 }

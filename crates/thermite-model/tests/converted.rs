@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use common::tiny::{N_VOCAB, tiny_models};
 use common::{Runner, cpu};
 use tempfile::TempDir;
-use thermite_device::cpu::Isa;
+use thermite_device::cpu::{Isa, QuantizedActivations};
 use thermite_device::{Dtype, Outputs};
 use thermite_formats::convert::{Plan, Types};
 use thermite_formats::{DType, ModelFiles, Source};
@@ -23,7 +23,9 @@ const TOKENIZER: &str = r#"{
 
 fn logits(files: &ModelFiles, tokens: &[u32]) -> Vec<Vec<f32>> {
     let options = Options { max_rows: 128, max_outputs: 64, ..Options::default() };
-    let mut runner = Runner::of(files, cpu(1, Isa::detect()), options, 1, Dtype::F32);
+    // the weights are compared, not what 8-bit activations make of them
+    let device = cpu(1, Isa::detect()).with_activations(QuantizedActivations::F32);
+    let mut runner = Runner::of(files, device, options, 1, Dtype::F32);
     runner.run(&[(0, tokens, 0, Outputs::All)])
 }
 

@@ -47,7 +47,7 @@ fn fused_kernels_write_the_reference() {
     check(&mut runner, 2e-2);
     let launched: BTreeSet<String> = runner.model.device().launcher().take_launched().into_iter().collect();
     for kernel in
-        ["decode_qkv_layer_f16_f16", "attention_decode_f16", "decode_up_gelu_f16", "decode_head_layer_f16"]
+        ["decode_qkv_layer_f16_f16", "decode_attend_f16_hs32", "decode_up_gelu_f16", "decode_head_layer_f16"]
     {
         assert!(launched.contains(kernel), "{kernel} was not launched: {launched:?}");
     }

@@ -378,6 +378,10 @@ impl Launcher for CudaLauncher {
         Ok(Some(CudaRecording::new(graph, launches)))
     }
 
+    fn is_recording(&self) -> bool {
+        self.state().recorded.is_some()
+    }
+
     fn replay(&self, recording: &CudaRecording) -> Result<()> {
         let _state = self.unrecorded("replay")?;
         recording.start()

@@ -5,8 +5,8 @@ use super::matrix::suffix;
 use super::{Launched, LaunchedMatrix, Launcher, Product, Variants, optional, whole};
 use crate::boxes::{DECODE_PIECES, DECODE_ROWS};
 use crate::{
-    Activation, Activations, AttentionKind, AttentionShape, AttentionWeights, Device, Dtype, Expand, Gate,
-    KvLayer, KvShape, Linear, MlpWeights, Norm, Result, Step, boxes,
+    Activation, Activations, AttentionKind, AttentionShape, AttentionWeights, Device, Dtype, Error, Expand,
+    Gate, KvLayer, KvShape, Linear, MlpWeights, Norm, Result, Step, boxes,
 };
 
 /// The norms that fused kernels begin with: name, scale, shift, epsilon.
@@ -337,6 +337,10 @@ pub(super) fn attention<L: Launcher>(
     let built = matches!(dtype, Dtype::F16 | Dtype::BF16) && matches!(hs, 32 | 64 | 80 | 128);
     let decodes = step.decodes() && !d.is_invariant();
     if !d.is_fast() || shape.kind == AttentionKind::Naive || !(built || decodes) {
+        if d.launcher.is_recording() {
+            let reason = "the primitive kernels are launched by the length of the context".to_owned();
+            return Err(Error::Launch { kernel: "attention".to_owned(), reason });
+        }
         return boxes::attention(d, acts, cache, step, shape);
     }
     let spans = &step.batch.spans;

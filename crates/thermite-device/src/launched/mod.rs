@@ -114,6 +114,10 @@ pub trait Launcher: Send + Sync + 'static {
     fn record(&self, _work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Self::Recording>> {
         Ok(None)
     }
+    /// Whether launches are being recorded now. What depends on more than [`StepForm`](crate::StepForm) says must not be.
+    fn is_recording(&self) -> bool {
+        false
+    }
     /// Starts what was recorded, after everything queued before.
     fn replay(&self, recording: &Self::Recording) -> Result<()>;
     /// Marks what is queued so far.
