@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use thermite_device::Dtype;
+use thermite_device::boxes::{DECODE_PIECES, DECODE_ROWS};
 use thermite_formats::{ModelFiles, TensorView};
 use thermite_model::Config;
 
@@ -69,8 +70,10 @@ fn activation_bytes(config: &Config, options: &EngineOptions) -> usize {
     let attention = config.attention(options.attention);
     let row = 3 * n_embd + attention.qkv_width() + attention.n_head * attention.head_dim + hidden * n_inner;
     let output = n_embd + n_vocab;
+    let pieces = attention.n_head * DECODE_PIECES * (attention.head_dim + 2);
     let sampler = 3 * n_vocab + 1 + 1;
-    4 * (rows * row + options.max_outputs * output + sampler)
+    let outputs = options.max_outputs;
+    4 * (rows * row + outputs * output + outputs.min(DECODE_ROWS) * pieces + sampler)
 }
 
 #[cfg(test)]

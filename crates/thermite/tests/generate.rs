@@ -224,8 +224,8 @@ fn wrong_values_are_errors() {
         ("--top-p", ["-0.1", "1.1", "NaN"], "it must be from 0 to 1"),
         ("--min-p", ["-0.1", "1.1", "NaN"], "it must be from 0 to 1"),
         ("--repeat-penalty", ["0", "-1", "inf"], "it must be from 0.01 to 100"),
-        ("--presence-penalty", ["NaN", "inf", "-inf"], "it must be a finite number"),
-        ("--frequency-penalty", ["NaN", "inf", "-inf"], "it must be a finite number"),
+        ("--presence-penalty", ["NaN", "inf", "-inf"], "it must be from -100 to 100"),
+        ("--frequency-penalty", ["NaN", "inf", "-inf"], "it must be from -100 to 100"),
         ("--softcap", ["0", "-30", "NaN"], "it must be above 0"),
     ] {
         for value in values {
