@@ -182,12 +182,6 @@ impl AttentionShape {
         Self { n_head, n_kv_head, head_dim, kind, scale, window: 0, cap: 0.0 }
     }
 
-    /// Whether the reference's kernels compute it as it is.
-    #[must_use]
-    pub fn is_plain(&self) -> bool {
-        *self == Self::new(self.n_head, self.n_kv_head, self.head_dim, self.kind)
-    }
-
     /// What queries are multiplied by before kernels that scale by `1 / sqrt(head_dim)`; none where that is 1.
     #[must_use]
     pub fn query_scale(&self) -> Option<f32> {

@@ -90,11 +90,6 @@ impl Sequence {
         &self.tokens
     }
 
-    /// How many of its tokens are in the cache.
-    pub(crate) fn cached(&self) -> usize {
-        self.cached
-    }
-
     /// Adds a chosen token, to be run by the next [`Engine::extend`].
     pub(crate) fn push(&mut self, token: u32) {
         self.tokens.push(token);

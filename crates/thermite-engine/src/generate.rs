@@ -136,10 +136,10 @@ impl<D: Device> Engine<D> {
             text: String::new(),
         };
         let begin = Instant::now();
-        let cached = sequence.cached();
+        let cached = sequence.cached;
         let read = self.extend_while(sequence, prompt, || listen(""))?;
         let prefilled = begin.elapsed();
-        let prompt_tokens = prompt.len().min(sequence.cached().saturating_sub(cached));
+        let prompt_tokens = prompt.len().min(sequence.cached.saturating_sub(cached));
         if read.is_break() {
             let timings =
                 Timings { prompt_tokens, prompt_seconds: prefilled.as_secs_f64(), ..Timings::default() };
@@ -191,9 +191,10 @@ impl<D: Device> Engine<D> {
             }
         };
         let ended = begin.elapsed();
-        // the last token may not have been run
-        sequence.cached =
-            sequence.cached.max(if lookahead.is_some() { sequence.tokens.len() - 1 } else { 0 });
+        if lookahead.is_some() {
+            // all but the last token have certainly been run
+            sequence.cached = sequence.tokens.len() - 1;
+        }
         let text = match finish_reason {
             FinishReason::Cancelled => writer.text,
             FinishReason::Stop | FinishReason::Length => writer.finish(&mut listen),

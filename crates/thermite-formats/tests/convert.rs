@@ -315,6 +315,23 @@ fn a_number_that_the_type_cannot_hold_leaves_no_file() {
     assert!(error.unwrap_err().to_string().contains("/no/b.gguf.partial: cannot be written"));
 }
 
+/// A finished file takes its name by renaming, which would put it in the place of `/dev/null`.
+#[cfg(unix)]
+#[test]
+fn only_a_regular_file_is_replaced() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("a.gguf"), small().build()).unwrap();
+    let files = ModelFiles::open(&dir.path().join("a.gguf")).unwrap();
+    let out = dir.path().join("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&out).unwrap();
+    let error = Plan::new(&files, Types::of(DType::F16)).unwrap().write(&out, 1, |_| {}).unwrap_err();
+    assert!(
+        error.to_string().ends_with("socket: cannot be written: it is there and is not a regular file"),
+        "{error}"
+    );
+    assert!(!fs::metadata(&out).unwrap().is_file(), "the socket is still there");
+}
+
 #[test]
 fn what_gguf_has_no_place_for_is_refused() {
     let refusal = |spoil: &dyn Fn(&mut Folder)| {

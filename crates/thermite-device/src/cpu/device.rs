@@ -440,10 +440,7 @@ impl Device for Cpu {
         t: usize,
         hs: usize,
     ) -> Result<()> {
-        let (ops, square) = (Operands("flash_attention_forward"), Square { bh, t, hs });
-        let len = square.len();
-        let inputs = [ops.f32(q, "Q", len)?, ops.f32(k, "K", len)?, ops.f32(v, "V", len)?];
-        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?, 0, 0.0)
+        self.flash("flash_attention_forward", [q, k, v], out, Square { bh, t, hs }, 0, 0.0)
     }
 
     fn flash_attention_masked(
@@ -458,10 +455,7 @@ impl Device for Cpu {
         window: usize,
         cap: f32,
     ) -> Result<()> {
-        let (ops, square) = (Operands("flash_attention_masked"), Square { bh, t, hs });
-        let len = square.len();
-        let inputs = [ops.f32(q, "Q", len)?, ops.f32(k, "K", len)?, ops.f32(v, "V", len)?];
-        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?, window, cap)
+        self.flash("flash_attention_masked", [q, k, v], out, Square { bh, t, hs }, window, cap)
     }
 
     fn matmul(&self, x: &CpuBuffer, weight: &CpuMatrix, out: &mut CpuBuffer, n: usize) -> Result<()> {
@@ -687,6 +681,20 @@ impl Cpu {
             f(self.isa, &x[range], out);
         });
         Ok(())
+    }
+
+    fn flash(
+        &self,
+        kernel: &'static str,
+        [q, k, v]: [&CpuBuffer; 3],
+        out: &mut CpuBuffer,
+        square: Square,
+        window: usize,
+        cap: f32,
+    ) -> Result<()> {
+        let (ops, len) = (Operands(kernel), square.len());
+        let inputs = [ops.f32(q, "Q", len)?, ops.f32(k, "K", len)?, ops.f32(v, "V", len)?];
+        square.flash(self.isa, &self.pool, inputs, ops.f32_mut(out, "out", len)?, window, cap)
     }
 
     /// `f(row, head)` on each of the heads of `columns` in `n` rows of `x`.

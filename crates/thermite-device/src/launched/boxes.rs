@@ -33,17 +33,18 @@ pub(super) fn linear<L: Launcher>(
     if let Some(done) = d.vendor_product(&product) {
         return done;
     }
-    let unbiased = Product { bias: None, ..product };
-    match (d.vendor_product(&unbiased), &linear.bias, d.variants) {
-        (Some(done), Some((bias, c)), _) => done.and_then(|()| d.bias_add(out, bias, n, *c)),
-        (Some(done), None, _) => done,
-        (None, _, Variants::Invariant) if linear.weight.is_narrow() => {
+    // a vendor may have the product without the bias
+    if let Some((bias, c)) = &linear.bias
+        && let Some(done) = d.vendor_product(&Product { bias: None, ..product })
+    {
+        return done.and_then(|()| d.bias_add(out, bias, n, *c));
+    }
+    match d.variants {
+        Variants::Invariant if linear.weight.is_narrow() => {
             d.matmul_simd(x, &linear.weight, bias(linear), out, n)
         }
-        (None, _, Variants::Fast | Variants::Invariant) => {
-            d.matvec(x, &linear.weight, bias(linear), None, out, n)
-        }
-        (None, _, Variants::Plain) => boxes::linear(d, x, linear, out, n),
+        Variants::Fast | Variants::Invariant => d.matvec(x, &linear.weight, bias(linear), None, out, n),
+        Variants::Plain => boxes::linear(d, x, linear, out, n),
     }
 }
 

@@ -110,7 +110,12 @@ struct PartialFile {
 }
 
 impl PartialFile {
+    /// # Errors
+    /// [`Error::Unwritable`] also where `target` is there and no regular file: a device or a pipe would be replaced.
     fn create(target: &Path) -> Result<Self> {
+        if std::fs::metadata(target).is_ok_and(|target| !target.is_file()) {
+            return Err(unwritable(target, std::io::Error::other("it is there and is not a regular file")));
+        }
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(".partial");
         let path = target.with_file_name(name);
