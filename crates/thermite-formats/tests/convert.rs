@@ -321,7 +321,7 @@ fn a_number_that_the_type_cannot_hold_leaves_no_file() {
 fn only_a_regular_file_is_replaced() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("a.gguf"), small().build()).unwrap();
-    let files = ModelFiles::open(&dir.path().join("a.gguf")).unwrap();
+    let files = ModelFiles::open(dir.path().join("a.gguf")).unwrap();
     let out = dir.path().join("socket");
     let _socket = std::os::unix::net::UnixListener::bind(&out).unwrap();
     let error = Plan::new(&files, Types::of(DType::F16)).unwrap().write(&out, 1, |_| {}).unwrap_err();
