@@ -8,9 +8,10 @@ use thermite_model::{Config, KvCache, Model, Options};
 
 use crate::blocks::{BlockPool, BlockTable};
 use crate::chat::{ChatTemplates, Conversation};
+use crate::chooser::Chooser;
 use crate::files::load_tokenizer;
+use crate::grammar::Grammars;
 use crate::sampler::Sampler;
-use crate::sampling::{Generator, SamplingParams};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -100,7 +101,8 @@ impl Sequence {
 #[derive(Debug)]
 pub struct Engine<D: Device> {
     pub(crate) model: Model<D>,
-    tokenizer: Tokenizer,
+    pub(crate) tokenizer: Tokenizer,
+    grammars: Grammars,
     pub(crate) cache: KvCache<D>,
     pub(crate) pool: BlockPool,
     pub(crate) sampler: Sampler<D>,
@@ -129,7 +131,8 @@ impl<D: Device> Engine<D> {
         let cache = KvCache::new(device, config, blocks, BLOCK_SIZE, options.kv_dtype)?;
         let sampler = Sampler::new(device, config.n_vocab)?;
         let pool = BlockPool::new(blocks, BLOCK_SIZE);
-        Ok(Self { model, tokenizer, cache, pool, sampler, batch: Batch::default(), context })
+        let grammars = Grammars::new(tokenizer.clone(), config.n_vocab);
+        Ok(Self { model, tokenizer, grammars, cache, pool, sampler, batch: Batch::default(), context })
     }
 
     /// The device.
@@ -145,6 +148,11 @@ impl<D: Device> Engine<D> {
     /// The tokenizer.
     pub const fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// Compiles grammars over the model's vocabulary.
+    pub const fn grammars(&self) -> &Grammars {
+        &self.grammars
     }
 
     /// Tokens that a sequence may have.
@@ -254,15 +262,10 @@ impl<D: Device> Engine<D> {
     /// Chooses the token that follows the sequence last extended.
     ///
     /// # Errors
-    /// The device's, or logits from which nothing can be drawn.
-    pub fn sample(
-        &mut self,
-        sequence: &Sequence,
-        params: &SamplingParams,
-        generator: &mut Generator,
-    ) -> Result<u32> {
+    /// The device's, the constraint's, or logits from which nothing can be drawn.
+    pub fn sample(&mut self, sequence: &Sequence, chooser: &mut Chooser) -> Result<u32> {
         let (device, logits) = (self.model.device(), self.model.logits());
-        self.sampler.sample(device, logits, 0, params, &sequence.tokens, generator)
+        self.sampler.sample(device, logits, 0, chooser, &sequence.tokens)
     }
 
     /// Forgets all of a sequence but its first `tokens` tokens, and gives back the blocks beyond them.

@@ -3,6 +3,7 @@
 use std::path::{MAIN_SEPARATOR, PathBuf};
 
 use crate::chat::TemplateError;
+use crate::grammar::GrammarError;
 use crate::sampling::SamplingError;
 use crate::stop::EmptyStop;
 use crate::tokenizer::TokenizerError;
@@ -68,6 +69,9 @@ pub enum Error {
     /// A sampling parameter.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// A grammar.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// A stop string.
     #[error(transparent)]
     Stop(#[from] EmptyStop),
@@ -133,6 +137,16 @@ pub enum Error {
         id: u32,
         /// Its text.
         piece: String,
+        /// Entries of the model's vocabulary.
+        n_vocab: usize,
+    },
+    /// A token that the model does not have.
+    #[error("{what} names token {id}, but the model's vocabulary has {n_vocab} entries")]
+    UnknownToken {
+        /// What names it.
+        what: &'static str,
+        /// The id.
+        id: u32,
         /// Entries of the model's vocabulary.
         n_vocab: usize,
     },

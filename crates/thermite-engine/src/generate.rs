@@ -8,9 +8,11 @@ use thermite_device::Device;
 use thermite_model::DecodingRow;
 
 use crate::Result;
+use crate::chooser::Chooser;
 use crate::engine::{Engine, Sequence};
+use crate::grammar::Constraint;
 use crate::lookahead::Lookahead;
-use crate::sampling::{Generator, SamplingParams};
+use crate::sampling::SamplingParams;
 use crate::stop::StopMatcher;
 use crate::tokenizer::Detokenizer;
 
@@ -25,6 +27,8 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Goes on past the model's own end of text.
     pub ignore_eos: bool,
+    /// What the text has to be; it ends where that does.
+    pub constraint: Option<Constraint>,
 }
 
 impl GenerateParams {
@@ -43,7 +47,7 @@ impl GenerateParams {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// The model's end of text, or a stop string.
+    /// The model's end of text, a stop string, or the end of what a constraint asks for.
     Stop,
     /// `max_tokens`, or the end of the context.
     Length,
@@ -129,7 +133,7 @@ impl<D: Device> Engine<D> {
         params: &GenerateParams,
         mut listen: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation> {
-        params.sampling.validate()?;
+        let mut chooser = Chooser::new(params.sampling.clone())?.with_constraint(params.constraint.clone());
         let mut writer = Writer {
             detokenizer: self.tokenizer().detokenizer(true).inside_a_text(),
             stops: StopMatcher::new(&params.stop)?,
@@ -153,7 +157,6 @@ impl<D: Device> Engine<D> {
         let room = self.context() - sequence.tokens().len();
         let limit = params.max_tokens.unwrap_or(usize::MAX).min(room);
 
-        let mut generator = Generator::new(params.sampling.seed_or_random());
         let mut token_ids = Vec::new();
         let mut first = Duration::ZERO;
         let mut lookahead: Option<Lookahead<D>> = None;
@@ -171,12 +174,13 @@ impl<D: Device> Engine<D> {
                     if !token_ids.is_empty() {
                         self.extend(sequence, &[])?;
                     }
-                    self.sample(sequence, &params.sampling, &mut generator)?
+                    self.sample(sequence, &mut chooser)?
                 }
             };
             token_ids.push(token);
             sequence.push(token);
-            if lookahead.is_none() && limit > 1 && params.sampling.is_plain_greedy() {
+            let goes_on = chooser.accept(token)?;
+            if lookahead.is_none() && limit > 1 && chooser.is_plain_greedy() {
                 lookahead = self.lookahead(sequence, limit - 1)?;
             }
             if token_ids.len() == 1 {
@@ -188,6 +192,9 @@ impl<D: Device> Engine<D> {
             match writer.push(token, &mut listen) {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(reason) => break reason,
+            }
+            if !goes_on {
+                break FinishReason::Stop;
             }
         };
         let ended = begin.elapsed();

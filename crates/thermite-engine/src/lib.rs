@@ -7,11 +7,13 @@
 mod blocks;
 mod builtin;
 pub mod chat;
+mod chooser;
 mod engine;
 mod error;
 mod evaluate;
 mod files;
 mod generate;
+pub mod grammar;
 mod hub;
 mod lookahead;
 mod memory;
@@ -23,15 +25,17 @@ mod tokenizer;
 
 pub use blocks::{BlockPool, BlockTable};
 pub use builtin::{BUILTIN, open_model};
+pub use chooser::Chooser;
 pub use engine::{BLOCK_SIZE, Engine, EngineOptions, Sequence};
 pub use error::{Error, Result};
 pub use evaluate::{Evaluation, windows_of};
 pub use files::{load_chat_templates, load_tokenizer};
 pub use generate::{FinishReason, GenerateParams, Generation, Timings};
+pub use grammar::{Constraint, Grammar, GrammarError, Grammars};
 pub use hub::{HUB, HubModel, hub_cache, is_inside};
 pub use memory::{MemoryPlan, is_weight};
 pub use sampler::Sampler;
-pub use sampling::{Generator, SamplingError, SamplingParams};
+pub use sampling::{Generator, Logprobs, SamplingError, SamplingParams};
 pub use scheduler::Scheduler;
 pub use stop::{EmptyStop, StopMatcher, Stopping};
 pub use tokenizer::{

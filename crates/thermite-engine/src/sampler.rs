@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use thermite_device::{Device, Dtype};
 
 use crate::Result;
-use crate::sampling::{Generator, SamplingParams, draw};
+use crate::chooser::Chooser;
+use crate::sampling::{Logprobs, SamplingParams, draw, logprobs};
 
 /// Buffers of the pipeline for one row of logits.
 #[derive(Debug)]
@@ -18,7 +19,8 @@ pub struct Sampler<D: Device> {
     rows: usize,
     seen: D::Buffer,
     counts: D::Buffer,
-    probs: Vec<f32>,
+    /// A row of logits or of probabilities.
+    host: Vec<f32>,
 }
 
 impl<D: Device> Sampler<D> {
@@ -35,32 +37,37 @@ impl<D: Device> Sampler<D> {
             rows: 1,
             seen: d.alloc(Dtype::I32, n_vocab)?,
             counts: d.alloc(Dtype::I32, n_vocab)?,
-            probs: Vec::new(),
+            host: vec![0.0; n_vocab],
         })
     }
 
     /// Chooses the token that follows `history`, from row `row` of `logits` `[*, n_vocab]`, which stay as they are.
     ///
-    /// In the reference's order: soft cap, penalties, temperature, top-k, softmax; then top-p, min-p and the draw
-    /// on the host. At temperature 0 the largest logit is taken.
+    /// In the reference's order: soft cap, bias and constraint, penalties, temperature, top-k, softmax; then top-p,
+    /// min-p and the draw on the host. At temperature 0 the largest logit is taken.
     ///
     /// # Errors
-    /// The device's, or logits from which nothing can be drawn (NaN).
+    /// The device's, the constraint's, or logits from which nothing can be drawn (NaN).
     pub fn sample(
         &mut self,
         d: &D,
         logits: &D::Buffer,
         row: usize,
-        params: &SamplingParams,
+        chooser: &mut Chooser,
         history: &[u32],
-        generator: &mut Generator,
     ) -> Result<u32> {
         let v = self.n_vocab;
         d.write_i32(&mut self.row, &[row as i32])?;
         d.gather_rows(logits, &self.row, &mut self.logits, 1, v)?;
-        if let Some(cap) = params.softcap {
+        if let Some(cap) = chooser.sampling.softcap {
             d.softcap_logits(&mut self.logits, 1, v, cap)?;
         }
+        if chooser.edits() {
+            d.read_f32(&self.logits, 0, &mut self.host)?;
+            chooser.edit(&mut self.host)?;
+            d.write_f32(&mut self.logits, &self.host)?;
+        }
+        let Chooser { sampling: params, generator, .. } = chooser;
         if params.has_penalties() {
             self.penalize(d, params, history)?;
         }
@@ -77,13 +84,28 @@ impl<D: Device> Sampler<D> {
             d.topk_mask(&mut self.logits, 1, v, params.top_k)?;
         }
         d.softmax_inplace(&mut self.logits, 1, v)?;
-        self.probs.resize(v, 0.0);
-        d.read_f32(&self.logits, 0, &mut self.probs)?;
-        Ok(draw(&self.probs, params, generator)?)
+        d.read_f32(&self.logits, 0, &mut self.host)?;
+        Ok(draw(&self.host, params, generator)?)
+    }
+
+    /// Log-probabilities of `token` and of the `top` likeliest in row `row` of `logits` `[*, n_vocab]`.
+    ///
+    /// # Errors
+    /// The device's, or logits that are none: see [`logprobs`].
+    pub fn logprobs(
+        &mut self,
+        d: &D,
+        logits: &D::Buffer,
+        row: usize,
+        token: u32,
+        top: usize,
+    ) -> Result<Logprobs> {
+        d.read_f32(logits, row * self.n_vocab, &mut self.host)?;
+        Ok(logprobs(&self.host, token, top)?)
     }
 
     /// The largest logit's token in each of the first `rows` rows of `logits` `[*, n_vocab]`: what [`Sampler::sample`]
-    /// gives for each where [`SamplingParams::is_plain_greedy`].
+    /// gives for each where [`Chooser::is_plain_greedy`].
     ///
     /// # Errors
     /// The device's.

@@ -6,7 +6,7 @@ use thermite_device::Device;
 use thermite_device::cpu::{Cpu, Isa};
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
-use thermite_engine::{Generator, Sampler, SamplingParams};
+use thermite_engine::{Chooser, Generator, Sampler, SamplingParams};
 use thermite_kernels::emulator::Build;
 
 /// What rounding may move: nothing is decided by less.
@@ -115,8 +115,9 @@ proptest! {
         // the row is one of several, and stays as it is
         let rows: Vec<f32> = logits.iter().map(|x| -x).chain(logits.iter().copied()).collect();
         let buffer = d.upload_f32(&rows).unwrap();
-        let mut generator = Generator::new(seed);
-        let token = sampler.sample(&d, &buffer, 1, &params, &history, &mut generator).unwrap();
+        let params = SamplingParams { seed: Some(seed), ..params };
+        let mut chooser = Chooser::new(params.clone()).unwrap();
+        let token = sampler.sample(&d, &buffer, 1, &mut chooser, &history).unwrap();
 
         let p = plain(&logits, &params, &history);
         prop_assume!(p.is_some());
@@ -138,7 +139,7 @@ proptest! {
         let mut sampler = Sampler::new(&d, logits.len()).unwrap();
         let params = SamplingParams { presence_penalty: presence, ..SamplingParams::greedy() };
         let buffer = d.upload_f32(&logits).unwrap();
-        let token = sampler.sample(&d, &buffer, 0, &params, &history, &mut Generator::new(0)).unwrap();
+        let token = sampler.sample(&d, &buffer, 0, &mut Chooser::new(params).unwrap(), &history).unwrap();
         let penalized = |i: usize| logits[i] - if history.contains(&(i as u32)) { presence } else { 0.0 };
         let largest = (0..logits.len()).map(penalized).fold(f32::NEG_INFINITY, f32::max);
         prop_assert_eq!(penalized(token as usize), largest);
@@ -150,8 +151,9 @@ fn nothing_can_be_drawn_from_nan() {
     let d = Cpu::with(Some(1), Isa::detect()).unwrap();
     let mut sampler = Sampler::new(&d, 8).unwrap();
     let buffer = d.upload_f32(&[f32::NAN; 8]).unwrap();
-    let drawn = sampler.sample(&d, &buffer, 0, &SamplingParams::default(), &[], &mut Generator::new(0));
-    assert!(drawn.is_err());
+    let mut chooser = Chooser::new(SamplingParams::default()).unwrap();
+    assert!(sampler.sample(&d, &buffer, 0, &mut chooser, &[]).is_err());
+    assert!(sampler.logprobs(&d, &buffer, 0, 0, 1).is_err());
 }
 
 /// The whole pipeline in emulated Metal kernels chooses what the CPU device chooses.
@@ -199,5 +201,6 @@ fn the_pipeline_runs_in_metal_kernels() {
 fn choose_on<D: Device>(d: &D, logits: &[f32], params: &SamplingParams, history: &[u32], seed: u64) -> u32 {
     let buffer = d.upload_f32(logits).unwrap();
     let mut sampler = Sampler::new(d, logits.len()).unwrap();
-    sampler.sample(d, &buffer, 0, params, history, &mut Generator::new(seed)).unwrap()
+    let params = SamplingParams { seed: Some(seed), ..params.clone() };
+    sampler.sample(d, &buffer, 0, &mut Chooser::new(params).unwrap(), history).unwrap()
 }

@@ -60,8 +60,9 @@ type Answers = BTreeMap<JobId, (Vec<u32>, Option<FinishReason>)>;
 fn listen(answers: &mut Answers, events: Vec<Event>) {
     for event in events {
         match event {
-            Event::Token { job, token } => answers.entry(job).or_default().0.push(token),
+            Event::Token { job, token, .. } => answers.entry(job).or_default().0.push(token),
             Event::Finished { job, reason } => answers.entry(job).or_default().1 = Some(reason),
+            Event::Started { .. } => {}
             Event::Failed { error, .. } => panic!("{error}"),
         }
     }
@@ -134,6 +135,7 @@ fn seeds_mean_the_same_in_company() {
         sampling: SamplingParams { seed: Some(seed), ..SamplingParams::default() },
         max_tokens: Some(20),
         ignore_eos: true,
+        ..Job::default()
     };
     let run = |seeds: &[u64], running| {
         let mut scheduler = scheduler(1024, 64, running);

@@ -17,6 +17,14 @@ pub enum SamplingError {
         /// Its range, in words.
         allowed: &'static str,
     },
+    /// A logit that is no number, or infinite.
+    #[error("the logit of token {token} is {value}")]
+    NotALogit {
+        /// The token.
+        token: usize,
+        /// Its logit.
+        value: f32,
+    },
     /// A probability that is negative, infinite or no number.
     #[error("the probability of token {token} is {value}")]
     NotAProbability {

@@ -18,6 +18,7 @@ pub use job::{Event, Job, JobId};
 
 use crate::engine::{BLOCK_SIZE, Engine};
 use crate::generate::FinishReason;
+use crate::sampling::Logprobs;
 use crate::{Error, Result};
 
 /// How much is taken on at once.
@@ -106,7 +107,6 @@ impl<D: Device> Scheduler<D> {
     /// # Errors
     /// A parameter outside its range; an empty prompt, or one that leaves no room in the context; [`Error::QueueFull`].
     pub fn submit(&mut self, job: Job) -> Result<JobId> {
-        job.sampling.validate()?;
         let (tokens, context) = (job.prompt.len(), self.engine.context());
         if tokens == 0 {
             return Err(Error::EmptyPrompt);
@@ -118,8 +118,8 @@ impl<D: Device> Scheduler<D> {
             return Err(Error::QueueFull { waiting: self.waiting.len() });
         }
         let id = JobId(self.next);
+        self.waiting.push_back(Task::new(id, job, context, self.engine.config().n_vocab)?);
         self.next += 1;
-        self.waiting.push_back(Task::new(id, job, context));
         Ok(id)
     }
 
@@ -140,8 +140,9 @@ impl<D: Device> Scheduler<D> {
     /// # Errors
     /// The device's or the model's: the requests stay as they were before the step.
     pub fn step(&mut self) -> Result<Vec<Event>> {
-        self.admit()?;
-        let mut events = self.end_what_is_full();
+        let mut events = Vec::new();
+        self.admit(&mut events)?;
+        self.end_what_is_full(&mut events);
         let shares = self.plan();
         if shares.is_empty() {
             return Ok(events);
@@ -154,7 +155,7 @@ impl<D: Device> Scheduler<D> {
 
     /// Starts requests in the order in which they came, as long as there are blocks for all their tokens and, for
     /// each that runs, one more.
-    fn admit(&mut self) -> Result<()> {
+    fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
         while self.running.len() < self.limits.running
             && let Some(task) = self.waiting.front_mut()
         {
@@ -169,6 +170,10 @@ impl<D: Device> Scheduler<D> {
             }
             pool.grow(&mut blocks, tokens)?;
             self.status.reused_tokens += reused as u64;
+            if !task.started {
+                task.started = true;
+                events.push(Event::Started { job: task.id, cached_tokens: reused });
+            }
             (task.sequence.blocks, task.sequence.cached) = (blocks, reused);
             self.running.extend(self.waiting.pop_front());
         }
@@ -202,37 +207,25 @@ impl<D: Device> Scheduler<D> {
     fn choose(&mut self, shares: &[plan::Share], events: &mut Vec<Event>) {
         let whole = |share: &&plan::Share| self.running[share.task].rows_left() == 0;
         let ready: Vec<usize> = shares.iter().filter(whole).map(|share| share.task).collect();
-        for (chosen, &index) in self.chosen(&ready).into_iter().zip(&ready) {
-            let task = &mut self.running[index];
-            match chosen {
-                Ok(token) => {
-                    task.push(token, self.engine.tokenizer().is_eos(token));
-                    events.push(Event::Token { job: task.id, token });
-                }
+        let likeliest = self.likeliest(&ready);
+        for (row, &task) in ready.iter().enumerate() {
+            let task = &mut self.running[task];
+            match next(&mut self.engine, task, row, &likeliest) {
+                Ok((token, logprobs)) => events.push(Event::Token { job: task.id, token, logprobs }),
                 Err(error) => task.failed = Some(error),
             }
         }
     }
 
-    /// The next token of each of the requests `ready`, whose logits lie in that order.
-    fn chosen(&mut self, ready: &[usize]) -> Vec<Result<u32, Arc<Error>>> {
+    /// The largest logit of each of the requests `ready`, whose logits lie in that order; found in one pass, if one of
+    /// them asks for nothing else.
+    fn likeliest(&mut self, ready: &[usize]) -> Result<Vec<u32>, Arc<Error>> {
+        if !ready.iter().any(|&task| self.running[task].chooser.is_plain_greedy()) {
+            return Ok(Vec::new());
+        }
         let engine = &mut self.engine;
         let (device, logits) = (engine.model.device(), engine.model.logits());
-        if ready.iter().all(|&task| self.running[task].job.sampling.is_plain_greedy()) {
-            // nothing but the largest logit counts: all in one pass
-            return match engine.sampler.argmax(device, logits, ready.len()) {
-                Ok(tokens) => tokens.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(Arc::new(error)); ready.len()],
-            };
-        }
-        let rows = ready.iter().enumerate();
-        rows.map(|(row, &task)| {
-            let Task { job, sequence, generator, .. } = &mut self.running[task];
-            let chosen =
-                engine.sampler.sample(device, logits, row, &job.sampling, &sequence.tokens, generator);
-            chosen.map_err(Arc::new)
-        })
-        .collect()
+        engine.sampler.argmax(device, logits, ready.len()).map_err(Arc::new)
     }
 
     /// Lets go of the requests that are done.
@@ -251,14 +244,31 @@ impl<D: Device> Scheduler<D> {
     }
 
     /// Requests whose prompt fills the context end without a token.
-    fn end_what_is_full(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
+    fn end_what_is_full(&mut self, events: &mut Vec<Event>) {
         for task in &mut self.running {
             if task.generated() == task.most {
                 task.finished = Some(FinishReason::Length);
             }
         }
-        self.retire(&mut events);
-        events
+        self.retire(events);
     }
+}
+
+/// Gives `task` its next token, whose logits lie in row `row`; the largest ones are known if it asks for nothing else.
+fn next<D: Device>(
+    engine: &mut Engine<D>,
+    task: &mut Task,
+    row: usize,
+    likeliest: &Result<Vec<u32>, Arc<Error>>,
+) -> Result<(u32, Option<Logprobs>), Arc<Error>> {
+    let is_eos = |token| engine.tokenizer.is_eos(token);
+    let (device, logits) = (engine.model.device(), engine.model.logits());
+    let token = match task.chooser.is_plain_greedy() {
+        true => likeliest.as_ref().map_err(Arc::clone)?[row],
+        false => engine.sampler.sample(device, logits, row, &mut task.chooser, &task.sequence.tokens)?,
+    };
+    let logprobs = |top| engine.sampler.logprobs(device, logits, row, token, top);
+    let logprobs = task.logprobs.map(logprobs).transpose()?;
+    task.push(token, is_eos(token))?;
+    Ok((token, logprobs))
 }
