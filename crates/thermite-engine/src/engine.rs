@@ -268,6 +268,12 @@ impl<D: Device> Engine<D> {
         self.sampler.sample(device, logits, 0, chooser, &sequence.tokens)
     }
 
+    /// The token of the largest logit in each of the last batch's first `rows` rows of logits.
+    pub(crate) fn likeliest(&mut self, rows: usize) -> Result<Vec<u32>> {
+        let (device, logits) = (self.model.device(), self.model.logits());
+        self.sampler.argmax(device, logits, rows)
+    }
+
     /// Forgets all of a sequence but its first `tokens` tokens, and gives back the blocks beyond them.
     pub fn truncate(&mut self, sequence: &mut Sequence, tokens: usize) {
         sequence.tokens.truncate(tokens);

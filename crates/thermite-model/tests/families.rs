@@ -70,6 +70,24 @@ fn logits_are_those_of_the_oracle() {
 }
 
 #[test]
+fn hidden_states_are_those_of_the_oracle() {
+    let tokens = tokens(LEN);
+    each_model(|tiny| {
+        let want = tiny.oracle().hidden(&tokens);
+        for outputs in [Outputs::None, Outputs::Last] {
+            let mut runner = runner(&tiny.folder(), cpu(2, Isa::detect()), AttentionKind::Auto);
+            runner.run(&[(0, &tokens, 0, outputs)]);
+            let mut have = vec![0.0; LEN * want[0].len()];
+            runner.model.read_hidden(LEN, &mut have).unwrap();
+            let have: Vec<Vec<f32>> = have.chunks(want[0].len()).map(<[f32]>::to_vec).collect();
+            let error = error(&have, &want);
+            assert!(error < TOLERANCE, "{}, {outputs:?}: {error}", tiny.name);
+            assert!(runner.model.read_hidden(LEN + 1, &mut []).is_err());
+        }
+    });
+}
+
+#[test]
 fn every_field_is_heeded() {
     let tokens = tokens(LEN);
     let models = tiny_models();

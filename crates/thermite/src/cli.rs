@@ -85,6 +85,12 @@ pub(crate) struct GenerateArgs {
     /// What the assistant is to know or to be, said before the prompt
     #[arg(long, value_name = "TEXT", requires = "chat")]
     pub(crate) system: Option<String>,
+    /// Write a JSON text that is valid under the schema in FILE, and nothing else
+    #[arg(long, value_name = "FILE", conflicts_with = "grammar")]
+    pub(crate) json_schema: Option<PathBuf>,
+    /// Write a text of the Lark grammar in FILE, and nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) grammar: Option<PathBuf>,
     /// Print one JSON object: text, prompt_token_ids, token_ids, finish_reason, timings
     #[arg(long)]
     pub(crate) json: bool,

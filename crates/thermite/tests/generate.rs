@@ -126,6 +126,34 @@ fn the_model_may_be_a_folder_a_file_or_an_environment_variable() {
 }
 
 #[test]
+fn a_schema_or_a_grammar_says_what_the_text_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).to_str().unwrap().to_owned()
+    };
+    let schema = r#"{"type": "object", "properties": {"age": {"type": "integer", "minimum": 3, "maximum": 12}},
+        "required": ["age"], "additionalProperties": false}"#;
+    let schema = file("schema.json", schema);
+    let grammar = file("answer.lark", "start: \"yes\" | \"no\"\n");
+    for seed in ["1", "2", "3"] {
+        let text = |option: &str, file: &str| {
+            let report = json(&["Lily is", "--temperature", "2", "--seed", seed, option, file]);
+            assert_eq!(report["finish_reason"], "stop");
+            report["text"].as_str().unwrap().to_owned()
+        };
+        let value: Value = serde_json::from_str(&text("--json-schema", &schema)).unwrap();
+        assert!((3..=12).contains(&value["age"].as_u64().unwrap()), "{value}");
+        assert!(["yes", "no"].contains(&text("--grammar", &grammar).as_str()));
+    }
+    let wrong =
+        |option: &str, text: &str| error(&mut thermite(["generate", "x", option, &file("wrong", text)]));
+    assert!(wrong("--json-schema", "{").contains("wrong: EOF while parsing"));
+    assert!(wrong("--json-schema", r#"{"type": "thing"}"#).contains("the JSON schema cannot be used"));
+    assert!(wrong("--grammar", "start: nothing").contains("the grammar cannot be used"));
+}
+
+#[test]
 fn characters_of_many_bytes_stay_whole() {
     let prompt = "Die Maus aß Käse — 🦀 «héllo» 日本語";
     for seed in ["1", "2", "3"] {

@@ -8,22 +8,25 @@ mod environment;
 mod format;
 mod generation;
 mod json;
+mod message;
 mod prompt;
 mod source;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 
 use std::fmt;
 
 use jiff::Zoned;
 use minijinja::ErrorKind;
 use minijinja::value::{Serde, Value};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::environment::{Raised, environment};
 use self::generation::without_generation_tags;
 use self::prompt::{Marker, texts_of};
 
+pub use self::message::{Function, FunctionCall, Message, Tool, ToolCall, ToolKind};
 pub use self::prompt::Prompt;
 pub use self::source::ChatTemplates;
 /// A value of a template: what JSON can say.
@@ -106,22 +109,6 @@ pub enum TemplateError {
     },
 }
 
-/// One message of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl Message {
-    /// `content`, said by `role`.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
-
 /// What a template is rendered with.
 #[derive(Debug, Clone)]
 pub struct Conversation {
@@ -171,6 +158,8 @@ pub struct ChatTemplate {
     origin: String,
     bos_token: Option<String>,
     eos_token: Option<String>,
+    /// It asks for tools.
+    takes_tools: bool,
     now: fn() -> Zoned,
 }
 
@@ -189,19 +178,25 @@ impl ChatTemplate {
             let (origin, len, limit) = (origin.to_owned(), source.len(), MAX_SOURCE);
             return Err(TemplateError::TooLong { origin, len, limit });
         }
-        let template = Self {
+        let mut template = Self {
             source: without_generation_tags(source).into_owned(),
             origin: origin.to_owned(),
             bos_token: bos_token.map(str::to_owned),
             eos_token: eos_token.map(str::to_owned),
+            takes_tools: false,
             now: Zoned::now,
         };
-        let compiled = environment(None, FUEL, Zoned::now)
-            .and_then(|env| env.template_from_named_str("", &template.source).map(drop));
-        match compiled {
-            Ok(()) => Ok(template),
-            Err(error) => Err(template.error(&error, FUEL)),
-        }
+        let variables = environment(None, FUEL, Zoned::now).and_then(|env| {
+            Ok(env.template_from_named_str("", &template.source)?.undeclared_variables(false))
+        });
+        template.takes_tools = variables.map_err(|error| template.error(&error, FUEL))?.contains("tools");
+        Ok(template)
+    }
+
+    /// Whether the template writes the tools of a conversation into its text: one that does not is not to be given any.
+    #[must_use]
+    pub const fn takes_tools(&self) -> bool {
+        self.takes_tools
     }
 
     /// The text of `conversation`.

@@ -77,6 +77,12 @@ impl ChatTemplates {
         }
     }
 
+    /// The one for conversations with tools, if it takes any.
+    #[must_use]
+    pub fn with_tools(&self) -> Option<&ChatTemplate> {
+        Some(self.tool_use.as_ref().unwrap_or(&self.default)).filter(|template| template.takes_tools())
+    }
+
     /// The one for this conversation.
     pub fn of(&self, conversation: &Conversation) -> &ChatTemplate {
         match &self.tool_use {

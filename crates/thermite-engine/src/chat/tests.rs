@@ -1,6 +1,7 @@
 //! Chat templates against Jinja's own rendering of them (`tests/chat_templates/generate.py`), and against bad input.
 
 use jiff::civil::date;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::*;

@@ -9,14 +9,14 @@ use super::{GrammarError, reason};
 /// A compiled grammar, and how far a text has come in it. A clone goes its own way from there.
 #[derive(Clone)]
 pub struct Constraint {
-    matcher: Matcher,
+    matcher: Box<Matcher>,
     /// Tokens of the text so far.
     tokens: usize,
 }
 
 impl Constraint {
     pub(super) fn new(parser: TokenParser) -> Self {
-        Self { matcher: Matcher::new(Ok(parser)), tokens: 0 }
+        Self { matcher: Box::new(Matcher::new(Ok(parser))), tokens: 0 }
     }
 
     /// Makes -∞ of the logits `[n_vocab]` of all tokens that may not follow. What ends a text may follow where the

@@ -29,8 +29,9 @@ const MAX_DEPTH: usize = 64;
 /// Stack of the thread that compiles a grammar.
 const STACK: usize = 64 << 20;
 
-/// White space between the parts of a JSON text, at most: enough to indent, too little to go on with forever.
-const JSON_SPACE: &str = r"[ \n\r\t]{1,32}";
+/// White space between the parts of a JSON text: a space, or a new line that is indented. Small models love to go on
+/// with white space for ever.
+const JSON_SPACE: &str = r" |\n[ \t]{0,24}";
 
 /// What is wrong with a grammar, or with a text under it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +142,7 @@ impl Grammar {
 }
 
 /// The schema with a bound on the white space of its texts, if it says nothing of that itself.
-fn with_bounded_space(mut schema: Value) -> Value {
+pub(crate) fn with_bounded_space(mut schema: Value) -> Value {
     if let Value::Object(schema) = &mut schema {
         schema.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": JSON_SPACE }));
     }

@@ -1,13 +1,11 @@
-//! Requests: what is asked, what is told, and what is known of them in between.
+//! Requests: what is asked, and what is told.
 
 use std::sync::Arc;
 
-use crate::chooser::Chooser;
-use crate::engine::Sequence;
+use crate::Error;
 use crate::generate::FinishReason;
 use crate::grammar::Constraint;
 use crate::sampling::{Logprobs, SamplingParams};
-use crate::{Error, Result};
 
 /// A request: a prompt to go on from.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +26,16 @@ pub struct Job {
     pub constraint: Option<Constraint>,
 }
 
+/// A request for what a text means to the model: the mean over its tokens of the hidden states that the head makes
+/// logits from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EmbeddingJob {
+    /// The text's tokens.
+    pub tokens: Vec<u32>,
+    /// Whether the embedding is divided by its Euclidean norm.
+    pub normalize: bool,
+}
+
 /// A request's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(pub(super) u64);
@@ -35,7 +43,7 @@ pub struct JobId(pub(super) u64);
 /// What became of a request in a step.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// It is computed from now on: told once, before its first token.
+    /// It is computed from now on: told once, before all else.
     Started {
         /// The request.
         job: JobId,
@@ -51,12 +59,19 @@ pub enum Event {
         /// Its log-probabilities, where they were asked for.
         logprobs: Option<Logprobs>,
     },
-    /// It is done.
+    /// A text is done.
     Finished {
         /// The request.
         job: JobId,
         /// Why.
         reason: FinishReason,
+    },
+    /// An embedding is done.
+    Embedded {
+        /// The request.
+        job: JobId,
+        /// The embedding `[n_embd]`.
+        embedding: Vec<f32>,
     },
     /// It cannot go on; the others do.
     Failed {
@@ -65,74 +80,4 @@ pub enum Event {
         /// Why.
         error: Arc<Error>,
     },
-}
-
-/// A request in hand.
-#[derive(Debug)]
-pub(super) struct Task {
-    pub(super) id: JobId,
-    /// Tokens of its prompt.
-    pub(super) prompt: usize,
-    pub(super) sequence: Sequence,
-    pub(super) chooser: Chooser,
-    pub(super) logprobs: Option<usize>,
-    ignore_eos: bool,
-    /// It was admitted before.
-    pub(super) started: bool,
-    /// Tokens that it may have chosen.
-    pub(super) most: usize,
-    pub(super) finished: Option<FinishReason>,
-    pub(super) failed: Option<Arc<Error>>,
-}
-
-impl Task {
-    /// A request that waits, in a context of `context` tokens that its prompt fits, for a model of `n_vocab` tokens.
-    ///
-    /// # Errors
-    /// A parameter outside its range; a token that the model does not have.
-    pub(super) fn new(id: JobId, job: Job, context: usize, n_vocab: usize) -> Result<Self> {
-        let Job { prompt, sampling, max_tokens, ignore_eos, logit_bias, logprobs, constraint } = job;
-        if let Some(&id) = prompt.iter().find(|&&id| id as usize >= n_vocab) {
-            return Err(Error::UnknownToken { what: "the prompt", id, n_vocab });
-        }
-        let chooser =
-            Chooser::new(sampling)?.with_logit_bias(logit_bias, n_vocab)?.with_constraint(constraint);
-        Ok(Self {
-            id,
-            prompt: prompt.len(),
-            most: max_tokens.unwrap_or(usize::MAX).min(context - prompt.len()),
-            sequence: Sequence { tokens: prompt, ..Sequence::default() },
-            chooser,
-            logprobs,
-            ignore_eos,
-            started: false,
-            finished: None,
-            failed: None,
-        })
-    }
-
-    /// Tokens chosen so far.
-    pub(super) const fn generated(&self) -> usize {
-        self.sequence.tokens.len() - self.prompt
-    }
-
-    /// Tokens that are not in the cache.
-    pub(super) const fn rows_left(&self) -> usize {
-        self.sequence.tokens.len() - self.sequence.cached
-    }
-
-    /// Takes a chosen token, which may be one that ends a text.
-    ///
-    /// # Errors
-    /// The constraint's.
-    pub(super) fn push(&mut self, token: u32, is_eos: bool) -> Result<()> {
-        self.sequence.push(token);
-        let goes_on = self.chooser.accept(token)?;
-        if !goes_on || (is_eos && !self.ignore_eos) {
-            self.finished = Some(FinishReason::Stop);
-        } else if self.generated() >= self.most {
-            self.finished = Some(FinishReason::Length);
-        }
-        Ok(())
-    }
 }

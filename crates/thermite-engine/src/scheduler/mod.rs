@@ -7,19 +7,18 @@
 
 mod job;
 mod plan;
+mod run;
+mod task;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use thermite_device::{Device, Outputs};
+use thermite_device::Device;
 
-use job::Task;
-pub use job::{Event, Job, JobId};
-
-use crate::engine::{BLOCK_SIZE, Engine};
-use crate::generate::FinishReason;
-use crate::sampling::Logprobs;
+use self::task::Task;
+use crate::engine::Engine;
 use crate::{Error, Result};
+
+pub use self::job::{EmbeddingJob, Event, Job, JobId};
 
 /// How much is taken on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +58,10 @@ pub struct Scheduler<D: Device> {
     waiting: VecDeque<Task>,
     /// In the order of admission.
     running: Vec<Task>,
+    /// Told by the next step that succeeds.
+    events: Vec<Event>,
+    /// Hidden states `[rows, n_embd]` on their way into embeddings.
+    hidden: Vec<f32>,
     next: u64,
     status: Status,
 }
@@ -74,8 +77,16 @@ impl<D: Device> Scheduler<D> {
         if limits.running == 0 || limits.running > most {
             return Err(Error::Limits { running: limits.running, most });
         }
-        let (waiting, running) = (VecDeque::new(), Vec::new());
-        Ok(Self { engine, limits, waiting, running, next: 0, status: Status::default() })
+        Ok(Self {
+            engine,
+            limits,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            events: Vec::new(),
+            hidden: Vec::new(),
+            next: 0,
+            status: Status::default(),
+        })
     }
 
     /// The engine.
@@ -102,23 +113,44 @@ impl<D: Device> Scheduler<D> {
         }
     }
 
-    /// Takes a request on.
+    /// Takes a text to go on with.
     ///
     /// # Errors
-    /// A parameter outside its range; an empty prompt, or one that leaves no room in the context; [`Error::QueueFull`].
+    /// A parameter outside its range; an empty prompt, one that leaves no room in the context, or one with a token that
+    /// the model does not have; [`Error::QueueFull`].
     pub fn submit(&mut self, job: Job) -> Result<JobId> {
-        let (tokens, context) = (job.prompt.len(), self.engine.context());
-        if tokens == 0 {
-            return Err(Error::EmptyPrompt);
+        self.check(&job.prompt)?;
+        let (context, n_vocab) = (self.engine.context(), self.engine.config().n_vocab);
+        self.queue(|id| Task::text(id, job, context, n_vocab))
+    }
+
+    /// Takes a text to embed.
+    ///
+    /// # Errors
+    /// As [`Scheduler::submit`].
+    pub fn submit_embedding(&mut self, job: EmbeddingJob) -> Result<JobId> {
+        self.check(&job.tokens)?;
+        let n_embd = self.engine.config().n_embd;
+        self.queue(|id| Ok(Task::embedding(id, job, n_embd)))
+    }
+
+    /// Whether a text of these tokens can be run.
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let (context, n_vocab) = (self.engine.context(), self.engine.config().n_vocab);
+        match tokens.iter().find(|&&id| id as usize >= n_vocab) {
+            _ if tokens.is_empty() => Err(Error::EmptyPrompt),
+            _ if tokens.len() > context => Err(Error::PromptTooLong { tokens: tokens.len(), context }),
+            Some(&id) => Err(Error::UnknownToken { what: "the prompt", id, n_vocab }),
+            None => Ok(()),
         }
-        if tokens > context {
-            return Err(Error::PromptTooLong { tokens, context });
-        }
+    }
+
+    fn queue(&mut self, task: impl FnOnce(JobId) -> Result<Task>) -> Result<JobId> {
         if self.waiting.len() >= self.limits.waiting {
             return Err(Error::QueueFull { waiting: self.waiting.len() });
         }
         let id = JobId(self.next);
-        self.waiting.push_back(Task::new(id, job, context, self.engine.config().n_vocab)?);
+        self.waiting.push_back(task(id)?);
         self.next += 1;
         Ok(id)
     }
@@ -140,135 +172,16 @@ impl<D: Device> Scheduler<D> {
     /// # Errors
     /// The device's or the model's: the requests stay as they were before the step.
     pub fn step(&mut self) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
-        self.admit(&mut events)?;
-        self.end_what_is_full(&mut events);
+        self.admit()?;
+        self.running.iter_mut().for_each(Task::end_if_full);
+        self.retire();
         let shares = self.plan();
-        if shares.is_empty() {
-            return Ok(events);
+        if !shares.is_empty() {
+            self.forward(&shares)?;
+            self.pool(&shares);
+            self.choose(&shares);
+            self.retire();
         }
-        self.forward(&shares)?;
-        self.choose(&shares, &mut events);
-        self.retire(&mut events);
-        Ok(events)
+        Ok(std::mem::take(&mut self.events))
     }
-
-    /// Starts requests in the order in which they came, as long as there are blocks for all their tokens and, for
-    /// each that runs, one more.
-    fn admit(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        while self.running.len() < self.limits.running
-            && let Some(task) = self.waiting.front_mut()
-        {
-            let pool = &mut self.engine.pool;
-            let tokens = task.sequence.tokens.len();
-            let mut blocks = pool.reuse(&task.sequence.tokens);
-            let reused = blocks.blocks().len() * BLOCK_SIZE;
-            let need = tokens.div_ceil(BLOCK_SIZE) - blocks.blocks().len();
-            if !self.running.is_empty() && need + self.running.len() >= pool.free() {
-                pool.shrink(&mut blocks, 0);
-                break;
-            }
-            pool.grow(&mut blocks, tokens)?;
-            self.status.reused_tokens += reused as u64;
-            if !task.started {
-                task.started = true;
-                events.push(Event::Started { job: task.id, cached_tokens: reused });
-            }
-            (task.sequence.blocks, task.sequence.cached) = (blocks, reused);
-            self.running.extend(self.waiting.pop_front());
-        }
-        Ok(())
-    }
-
-    /// Runs the rows of `shares`.
-    fn forward(&mut self, shares: &[plan::Share]) -> Result<()> {
-        let engine = &mut self.engine;
-        engine.batch.clear();
-        for share in shares {
-            let sequence = &self.running[share.task].sequence;
-            let rows = sequence.cached..sequence.cached + share.rows;
-            let outputs = if rows.end == sequence.tokens.len() { Outputs::Last } else { Outputs::None };
-            let blocks = sequence.blocks.blocks();
-            engine.batch.push(&sequence.tokens[rows.clone()], rows.start, blocks, BLOCK_SIZE, outputs)?;
-        }
-        engine.model.forward(&engine.batch, &mut engine.cache)?;
-        self.status.steps += 1;
-        self.status.rows += engine.batch.rows() as u64;
-        for share in shares {
-            let sequence = &mut self.running[share.task].sequence;
-            sequence.cached += share.rows;
-            let cached = &sequence.tokens[..sequence.cached];
-            engine.pool.remember(&mut sequence.blocks, cached);
-        }
-        Ok(())
-    }
-
-    /// Chooses the next token of every sequence that was run to its end.
-    fn choose(&mut self, shares: &[plan::Share], events: &mut Vec<Event>) {
-        let whole = |share: &&plan::Share| self.running[share.task].rows_left() == 0;
-        let ready: Vec<usize> = shares.iter().filter(whole).map(|share| share.task).collect();
-        let likeliest = self.likeliest(&ready);
-        for (row, &task) in ready.iter().enumerate() {
-            let task = &mut self.running[task];
-            match next(&mut self.engine, task, row, &likeliest) {
-                Ok((token, logprobs)) => events.push(Event::Token { job: task.id, token, logprobs }),
-                Err(error) => task.failed = Some(error),
-            }
-        }
-    }
-
-    /// The largest logit of each of the requests `ready`, whose logits lie in that order; found in one pass, if one of
-    /// them asks for nothing else.
-    fn likeliest(&mut self, ready: &[usize]) -> Result<Vec<u32>, Arc<Error>> {
-        if !ready.iter().any(|&task| self.running[task].chooser.is_plain_greedy()) {
-            return Ok(Vec::new());
-        }
-        let engine = &mut self.engine;
-        let (device, logits) = (engine.model.device(), engine.model.logits());
-        engine.sampler.argmax(device, logits, ready.len()).map_err(Arc::new)
-    }
-
-    /// Lets go of the requests that are done.
-    fn retire(&mut self, events: &mut Vec<Event>) {
-        let engine = &mut self.engine;
-        self.running.retain_mut(|task| {
-            let event = match (task.failed.take(), task.finished) {
-                (Some(error), _) => Event::Failed { job: task.id, error },
-                (None, Some(reason)) => Event::Finished { job: task.id, reason },
-                (None, None) => return true,
-            };
-            engine.truncate(&mut task.sequence, 0);
-            events.push(event);
-            false
-        });
-    }
-
-    /// Requests whose prompt fills the context end without a token.
-    fn end_what_is_full(&mut self, events: &mut Vec<Event>) {
-        for task in &mut self.running {
-            if task.generated() == task.most {
-                task.finished = Some(FinishReason::Length);
-            }
-        }
-        self.retire(events);
-    }
-}
-
-/// Gives `task` its next token, whose logits lie in row `row`; the largest ones are known if it asks for nothing else.
-fn next<D: Device>(
-    engine: &mut Engine<D>,
-    task: &mut Task,
-    row: usize,
-    likeliest: &Result<Vec<u32>, Arc<Error>>,
-) -> Result<(u32, Option<Logprobs>), Arc<Error>> {
-    let is_eos = |token| engine.tokenizer.is_eos(token);
-    let (device, logits) = (engine.model.device(), engine.model.logits());
-    let token = match task.chooser.is_plain_greedy() {
-        true => likeliest.as_ref().map_err(Arc::clone)?[row],
-        false => engine.sampler.sample(device, logits, row, &mut task.chooser, &task.sequence.tokens)?,
-    };
-    let logprobs = |top| engine.sampler.logprobs(device, logits, row, token, top);
-    let logprobs = task.logprobs.map(logprobs).transpose()?;
-    task.push(token, is_eos(token))?;
-    Ok((token, logprobs))
 }

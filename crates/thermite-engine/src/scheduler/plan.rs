@@ -3,6 +3,7 @@
 use thermite_device::Device;
 
 use super::Scheduler;
+use super::task::Task;
 use crate::engine::BLOCK_SIZE;
 
 /// Rows of one request in a step.
@@ -17,7 +18,7 @@ impl<D: Device> Scheduler<D> {
     /// Shares the rows of a step out, and sees to it that each has its block.
     pub(super) fn plan(&mut self) -> Vec<Share> {
         self.make_room();
-        let left: Vec<usize> = self.running.iter().map(super::Task::rows_left).collect();
+        let left: Vec<usize> = self.running.iter().map(Task::rows_left).collect();
         share(&left, self.engine.model.options().max_rows)
     }
 
@@ -32,7 +33,7 @@ impl<D: Device> Scheduler<D> {
                 i += 1;
             } else if let Some(mut last) = self.running.pop() {
                 self.engine.pool.shrink(&mut last.sequence.blocks, 0);
-                last.sequence.cached = 0;
+                last.restart();
                 self.waiting.push_front(last);
                 self.status.preemptions += 1;
             }

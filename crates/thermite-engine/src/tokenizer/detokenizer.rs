@@ -8,6 +8,8 @@ use super::Tokenizer;
 pub struct Detokenizer {
     tokenizer: Tokenizer,
     skip_special: bool,
+    /// Special tokens that are not skipped.
+    shown: Vec<u32>,
     first: bool,
     /// How many characters the decoder may still strip from the start.
     strip: usize,
@@ -18,7 +20,7 @@ pub struct Detokenizer {
 impl Detokenizer {
     pub(super) fn new(tokenizer: Tokenizer, skip_special: bool) -> Self {
         let strip = tokenizer.decoder().strip.map_or(0, |(_, count)| count);
-        Self { tokenizer, skip_special, first: true, strip, pending: Vec::new() }
+        Self { tokenizer, skip_special, shown: Vec::new(), first: true, strip, pending: Vec::new() }
     }
 
     /// For tokens that stand behind others: a space that begins them is one.
@@ -27,9 +29,15 @@ impl Detokenizer {
         Self { first: false, strip: 0, ..self }
     }
 
+    /// With the spellings of these special tokens in the text, which skips all others.
+    #[must_use]
+    pub fn showing(self, shown: Vec<u32>) -> Self {
+        Self { shown, ..self }
+    }
+
     /// Takes the next token; gives the characters that it completes, or `None` if it completes none.
     pub fn push(&mut self, id: u32) -> Option<String> {
-        if self.skip_special && self.tokenizer.is_special(id) {
+        if self.skip_special && self.tokenizer.is_special(id) && !self.shown.contains(&id) {
             return None;
         }
         let bytes = self.tokenizer.bytes_at(id, self.first)?;

@@ -46,7 +46,7 @@ pub(crate) struct Gemma<D: Device> {
     /// What rows of the embedding are multiplied by.
     embedding_scale: f32,
     layers: Vec<Layer<D>>,
-    norm: Norm<D>,
+    pub(crate) norm: Norm<D>,
     /// The head where it is not the embedding.
     lm_head: Option<D::Matrix>,
     /// Logits become `cap * tanh(logit / cap)`; not at 0.

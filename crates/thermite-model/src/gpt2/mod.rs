@@ -37,7 +37,7 @@ pub(crate) struct Gpt2<D: Device> {
     wte: D::Matrix,
     wpe: D::Matrix,
     layers: Vec<Layer<D>>,
-    ln_f: Norm<D>,
+    pub(crate) ln_f: Norm<D>,
     /// The head where it is not `wte`.
     lm_head: Option<D::Matrix>,
 }

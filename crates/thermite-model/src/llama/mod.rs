@@ -28,7 +28,7 @@ const MLP_NORM: Name = Name("post_attention_layernorm", "ffn_norm");
 pub(crate) struct Llama<D: Device> {
     embedding: D::Matrix,
     layers: Vec<Layer<D>>,
-    norm: Norm<D>,
+    pub(crate) norm: Norm<D>,
     /// The head where it is not the embedding.
     lm_head: Option<D::Matrix>,
 }

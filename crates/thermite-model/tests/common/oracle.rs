@@ -45,6 +45,16 @@ type Weight<'a> = Box<dyn Fn(&str) -> Option<Vec<f32>> + 'a>;
 impl Oracle<'_> {
     /// The logits after each token.
     pub(crate) fn logits(&self, tokens: &[u32]) -> Vec<Row> {
+        let tied = || self.get("model.embed_tokens.weight");
+        let head = (self.weight)("lm_head.weight").unwrap_or_else(tied);
+        let cap = |logit: f64| {
+            if self.logit_cap > 0.0 { self.logit_cap * (logit / self.logit_cap).tanh() } else { logit }
+        };
+        self.hidden(tokens).iter().map(|x| matvec(&head, x).into_iter().map(cap).collect()).collect()
+    }
+
+    /// The hidden state of each token, after the last norm.
+    pub(crate) fn hidden(&self, tokens: &[u32]) -> Vec<Row> {
         let c = self.n_embd;
         let embedding = self.get("model.embed_tokens.weight");
         let mut x: Vec<Row> = tokens
@@ -55,12 +65,8 @@ impl Oracle<'_> {
         for i in 0..self.layers.len() {
             self.layer(i, &mut x);
         }
-        let head = (self.weight)("lm_head.weight").unwrap_or(embedding);
         let norm = self.get("model.norm.weight");
-        let cap = |logit: f64| {
-            if self.logit_cap > 0.0 { self.logit_cap * (logit / self.logit_cap).tanh() } else { logit }
-        };
-        x.iter().map(|x| matvec(&head, &self.rms(x, &norm)).into_iter().map(cap).collect()).collect()
+        x.iter().map(|x| self.rms(x, &norm)).collect()
     }
 
     fn get(&self, name: &str) -> Vec<f32> {

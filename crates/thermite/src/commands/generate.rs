@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use serde::Serialize;
 use thermite_device::Device;
 use thermite_engine::chat::{Conversation, Message};
-use thermite_engine::{Engine, FinishReason, Generation, Timings, open_model};
+use thermite_engine::{Engine, FinishReason, Generation, Grammar, Timings, open_model};
 use thermite_formats::ModelFiles;
 
 use crate::cli::GenerateArgs;
@@ -30,10 +30,14 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Error> {
 }
 
 fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(), Error> {
-    let params = args.sampling.params();
+    let mut params = args.sampling.params();
     params.validate()?;
+    let grammar = grammar(args)?;
     let files = open_model(&args.model.model)?;
     let mut engine = Engine::load(&files, device, &args.model.run.options())?;
+    if let Some(grammar) = &grammar {
+        params.constraint = Some(engine.grammars().compile(grammar).map_err(thermite_engine::Error::from)?);
+    }
     let ids = if args.chat { chat_ids(args, &engine, &files, prompt)? } else { engine.encode(prompt)? };
     if args.json {
         let done = engine.generate(&ids, &params, |_| ControlFlow::Continue(()))?;
@@ -60,6 +64,17 @@ fn generate<D: Device>(args: &GenerateArgs, prompt: &str, device: D) -> Result<(
     stream.finish()?;
     note(&closing_line(&done, ids.len() + done.token_ids.len(), engine.context()));
     Ok(())
+}
+
+/// What the text has to be.
+fn grammar(args: &GenerateArgs) -> Result<Option<Grammar>, Error> {
+    if let Some(file) = &args.grammar {
+        return Ok(Some(Grammar::Lark(given_text(None, Some(file))?)));
+    }
+    let Some(file) = &args.json_schema else { return Ok(None) };
+    let schema = serde_json::from_str(&given_text(None, Some(file))?);
+    let wrong = |error| Error::Usage(format!("{}: {error}", file.display()));
+    Ok(Some(Grammar::JsonSchema(schema.map_err(wrong)?)))
 }
 
 /// The prompt as a message to an assistant.
