@@ -2,7 +2,8 @@
 //
 //   attention_decode           out[n, h] = sum over j of p[j] V[j],  p = softmax over j of f(dot(Q[n, h], K[j]) * scale)
 //                              f: none, or cap tanh(s / cap)
-//   attention_decode_split     the same for each piece of the cache, not yet divided by the sum of weights
+//   attention_paged            the same for more than one new token: out[n, h] sees what is not behind its own token
+//   attention_decode_split     attention_decode for each piece of the cache, not yet divided by the sum of weights
 //   attention_decode_combine   the pieces together. Dao et al., "Flash-Decoding for long-context inference", 2023
 //
 // Shapes    Q float: q_stride floats from sequence to sequence, head h at column h * hs; out [n, nh * hs] float;
@@ -21,35 +22,10 @@ using namespace metal;
 // Plain: any hs. Keys go round the simdgroups, each with a softmax of its own until the end; a lane has the channels
 // lane, lane + 32, ...
 template <typename E>
-kernel void attention_any(
-    device const float* Q           [[buffer(0)]],
-    device const E*     k_cache     [[buffer(1)]],
-    device const E*     v_cache     [[buffer(2)]],
-    device const int*   block_table [[buffer(3)]],
-    device const int*   lengths     [[buffer(4)]],
-    device float*       out         [[buffer(5)]],
-    constant int&       q_stride    [[buffer(6)]],
-    constant int&       nh          [[buffer(7)]],
-    constant int&       n_kv_head   [[buffer(8)]],
-    constant int&       hs          [[buffer(9)]],
-    constant int&       block_size  [[buffer(10)]],
-    constant int&       max_blocks  [[buffer(11)]],
-    constant float&     scale       [[buffer(12)]],
-    constant int&       window      [[buffer(13)]],
-    constant float&     cap         [[buffer(14)]],
-    threadgroup float*  shared      [[threadgroup(0)]],
-    uint2 tg  [[threadgroup_position_in_grid]],
-    uint2 tid [[thread_position_in_threadgroup]],
-    uint2 gsz [[threads_per_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint sg   [[simdgroup_index_in_threadgroup]],
-    uint nsg  [[simdgroups_per_threadgroup]])
-{
-    const uint h = tg.x, seq = tg.y, n = uint(hs);
-    const int length = lengths[seq], kv_head = int(h) / (nh / n_kv_head);
-    device const int* blocks = block_table + ulong(seq) * max_blocks;
-    device const float* q = Q + ulong(seq) * q_stride + h * n;
-    const Mask mask = { scale, window, cap };
+inline void attend_row(device const float* q, device const E* k_cache, device const E* v_cache, device const int* blocks,
+                       device float* out, int length, int kv_head, int n_kv_head, int hs, int block_size, Mask mask,
+                       threadgroup float* shared, uint tid, uint gsz, uint lane, uint sg, uint nsg) {
+    const uint n = uint(hs);
     threadgroup float* sums = shared + sg * n;               // this simdgroup's weighted sum of values
     threadgroup float* stats = shared + nsg * n;             // and its largest score and sum of weights
 
@@ -76,15 +52,87 @@ kernel void attention_any(
     const float base = top == -INFINITY ? 0.0f : top;
     const float total = simd_sum(lane < nsg ? stats[2 * lane + 1] * exp(mine - base) : 0.0f);
     const float scale_out = total == 0.0f ? 0.0f : 1.0f / total;
-    for (uint d = tid.x; d < n; d += gsz.x) {
+    for (uint d = tid; d < n; d += gsz) {
         float y = 0.0f;
         for (uint s = 0; s < nsg; ++s) y = fma(shared[s * n + d], exp(stats[2 * s] - base), y);
-        out[(ulong(seq) * nh + h) * n + d] = y * scale_out;
+        out[d] = y * scale_out;
     }
+}
+
+template <typename E>
+kernel void attention_any(
+    device const float* Q           [[buffer(0)]],
+    device const E*     k_cache     [[buffer(1)]],
+    device const E*     v_cache     [[buffer(2)]],
+    device const int*   block_table [[buffer(3)]],
+    device const int*   lengths     [[buffer(4)]],
+    device float*       out         [[buffer(5)]],
+    constant int&       q_stride    [[buffer(6)]],
+    constant int&       nh          [[buffer(7)]],
+    constant int&       n_kv_head   [[buffer(8)]],
+    constant int&       hs          [[buffer(9)]],
+    constant int&       block_size  [[buffer(10)]],
+    constant int&       max_blocks  [[buffer(11)]],
+    constant float&     scale       [[buffer(12)]],
+    constant int&       window      [[buffer(13)]],
+    constant float&     cap         [[buffer(14)]],
+    threadgroup float*  shared      [[threadgroup(0)]],
+    uint2 tg  [[threadgroup_position_in_grid]],
+    uint2 tid [[thread_position_in_threadgroup]],
+    uint2 gsz [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint h = tg.x, seq = tg.y;
+    const Mask mask = { scale, window, cap };
+    attend_row(Q + ulong(seq) * q_stride + h * uint(hs), k_cache, v_cache, block_table + ulong(seq) * max_blocks,
+               out + (ulong(seq) * nh + h) * hs, lengths[seq], int(h) / (nh / n_kv_head), n_kv_head, hs, block_size, mask,
+               shared, tid.x, gsz.x, lane, sg, nsg);
 }
 template [[host_name("attention_decode")]]      kernel decltype(attention_any<float>)  attention_any<float>;
 template [[host_name("attention_decode_f16")]]  kernel decltype(attention_any<half>)   attention_any<half>;
 template [[host_name("attention_decode_bf16")]] kernel decltype(attention_any<bfloat>) attention_any<bfloat>;
+
+// A ragged batch, as flash_attention_paged has it: sequence i has the rows first_row[i] .. first_row[i + 1] of Q and out,
+// the last of its lengths[i] tokens. Threadgroups (nh, most rows of a sequence, n_seqs).
+template <typename E>
+kernel void attention_ragged(
+    device const float* Q           [[buffer(0)]],
+    device const E*     k_cache     [[buffer(1)]],
+    device const E*     v_cache     [[buffer(2)]],
+    device const int*   block_table [[buffer(3)]],
+    device const int*   lengths     [[buffer(4)]],
+    device const int*   first_row   [[buffer(5)]],
+    device float*       out         [[buffer(6)]],
+    constant int&       q_stride    [[buffer(7)]],
+    constant int&       nh          [[buffer(8)]],
+    constant int&       n_kv_head   [[buffer(9)]],
+    constant int&       hs          [[buffer(10)]],
+    constant int&       block_size  [[buffer(11)]],
+    constant int&       max_blocks  [[buffer(12)]],
+    constant float&     scale       [[buffer(13)]],
+    constant int&       window      [[buffer(14)]],
+    constant float&     cap         [[buffer(15)]],
+    threadgroup float*  shared      [[threadgroup(0)]],
+    uint3 tg  [[threadgroup_position_in_grid]],
+    uint3 tid [[thread_position_in_threadgroup]],
+    uint3 gsz [[threads_per_threadgroup]],
+    uint lane [[thread_index_in_simdgroup]],
+    uint sg   [[simdgroup_index_in_threadgroup]],
+    uint nsg  [[simdgroups_per_threadgroup]])
+{
+    const uint h = tg.x, seq = tg.z;
+    const int row = first_row[seq] + int(tg.y), after = first_row[seq + 1];
+    if (row >= after) return;
+    const Mask mask = { scale, window, cap };
+    attend_row(Q + ulong(row) * q_stride + h * uint(hs), k_cache, v_cache, block_table + ulong(seq) * max_blocks,
+               out + (ulong(row) * nh + h) * hs, lengths[seq] - (after - 1 - row), int(h) / (nh / n_kv_head), n_kv_head, hs,
+               block_size, mask, shared, tid.x, gsz.x, lane, sg, nsg);
+}
+template [[host_name("attention_paged")]]      kernel decltype(attention_ragged<float>)  attention_ragged<float>;
+template [[host_name("attention_paged_f16")]]  kernel decltype(attention_ragged<half>)   attention_ragged<half>;
+template [[host_name("attention_paged_bf16")]] kernel decltype(attention_ragged<bfloat>) attention_ragged<bfloat>;
 
 // Fast: half or bfloat; hs = D, a multiple of 8; Q, q_stride and caches aligned to 16 bytes.
 // A threadgroup has nh / g query heads, all of one KV head, for threadgroups (g, n): g is nh (most threadgroups), n_kv_head

@@ -1,7 +1,8 @@
 //! The Metal kernels on the CPU, access by access: for tests and checks, never for speed.
 
-use std::convert::Infallible;
-use std::sync::Mutex;
+mod recording;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thermite_kernels::contract::{Dims, Launch, Limits, Scalar};
 use thermite_kernels::emulator::{self, Buffer, Build, Emulator};
@@ -9,6 +10,9 @@ use thermite_kernels::syntax::Kernel;
 
 use crate::launched::{Argument, Launched, Launcher, Variants, scalar};
 use crate::{Dtype, Error, Result};
+
+use recording::RecordedArgument;
+pub use recording::RecordedLaunch;
 
 /// A device of emulated kernels.
 pub type Emulated = Launched<EmulatedLauncher>;
@@ -19,6 +23,10 @@ pub struct EmulatedLauncher {
     emulator: Emulator,
     /// Names of the kernels launched, in order.
     launched: Mutex<Vec<String>>,
+    /// Whether it offers to record.
+    records: bool,
+    /// What is being recorded.
+    recorded: Mutex<Option<Vec<RecordedLaunch>>>,
 }
 
 impl Emulated {
@@ -27,17 +35,46 @@ impl Emulated {
     /// # Errors
     /// If there is no C++ compiler, or it rejects a kernel.
     pub fn open(build: Build, variants: Variants) -> Result<Self> {
+        Self::with(build, variants, false)
+    }
+
+    /// As [`Emulated::open`]; it records launches as a GPU's graph does, frozen with their dimensions.
+    ///
+    /// # Errors
+    /// As [`Emulated::open`].
+    pub fn recording(build: Build, variants: Variants) -> Result<Self> {
+        Self::with(build, variants, true)
+    }
+
+    fn with(build: Build, variants: Variants, records: bool) -> Result<Self> {
         let emulator = Emulator::new(build)
             .map_err(|e| Error::Unavailable { device: "emulated".to_owned(), reason: e.to_string() })?;
-        Ok(Self::new(EmulatedLauncher { emulator, launched: Mutex::default() }, variants))
+        let (launched, recorded) = (Mutex::default(), Mutex::default());
+        Ok(Self::new(EmulatedLauncher { emulator, launched, records, recorded }, variants))
     }
 }
 
 impl EmulatedLauncher {
     /// Names of the kernels launched since the last call.
     pub fn take_launched(&self) -> Vec<String> {
-        self.launched.lock().map(|mut names| std::mem::take(&mut *names)).unwrap_or_default()
+        std::mem::take(&mut *locked(&self.launched))
     }
+
+    /// # Errors
+    /// While launches are recorded: what is done at once would not be part of the recording.
+    fn unrecorded(&self, call: &str) -> Result<()> {
+        match self.is_recording() {
+            false => Ok(()),
+            true => Err(Error::Launch {
+                kernel: call.to_owned(),
+                reason: "launches are being recorded".to_owned(),
+            }),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failed(kernel: &str, error: &emulator::EmulatorError) -> Error {
@@ -65,8 +102,8 @@ macro_rules! by_width {
 }
 
 impl Launcher for EmulatedLauncher {
-    type Buffer = Buffer;
-    type Recording = Infallible;
+    type Buffer = Arc<Buffer>;
+    type Recording = Vec<RecordedLaunch>;
     type Mark = ();
 
     fn describe(&self) -> String {
@@ -77,12 +114,13 @@ impl Launcher for EmulatedLauncher {
         Limits::APPLE
     }
 
-    fn alloc(&self, dtype: Dtype, len: usize) -> Result<Buffer> {
+    fn alloc(&self, dtype: Dtype, len: usize) -> Result<Arc<Buffer>> {
+        self.unrecorded("alloc")?;
         let buffer = self.emulator.buffer("buffer", scalar(dtype), len as u64);
-        buffer.map_err(|e| Error::Memory { bytes: len * dtype.bytes(), reason: e.to_string() })
+        buffer.map(Arc::new).map_err(|e| Error::Memory { bytes: len * dtype.bytes(), reason: e.to_string() })
     }
 
-    fn shape(buffer: &Buffer) -> (Dtype, usize) {
+    fn shape(buffer: &Arc<Buffer>) -> (Dtype, usize) {
         let dtype = match buffer.scalar() {
             Scalar::F16 => Dtype::F16,
             Scalar::Bf16 => Dtype::BF16,
@@ -94,14 +132,16 @@ impl Launcher for EmulatedLauncher {
         (dtype, buffer.length() as usize)
     }
 
-    fn write(&self, buffer: &mut Buffer, bytes: &[u8]) -> Result<()> {
+    fn write(&self, buffer: &mut Arc<Buffer>, bytes: &[u8]) -> Result<()> {
+        self.unrecorded("write")?;
         by_width!(Self::shape(buffer).0, T => {
             let values: Vec<T> = bytemuck::pod_collect_to_vec(bytes);
             buffer.upload(0, &values).map_err(|e| failed("write", &e))
         })
     }
 
-    fn read(&self, buffer: &Buffer, first: usize, bytes: &mut [u8]) -> Result<()> {
+    fn read(&self, buffer: &Arc<Buffer>, first: usize, bytes: &mut [u8]) -> Result<()> {
+        self.unrecorded("read")?;
         by_width!(Self::shape(buffer).0, T => {
             let size = size_of::<T>();
             let values = buffer.download::<T>(first / size, bytes.len() / size).map_err(|e| failed("read", &e))?;
@@ -114,10 +154,16 @@ impl Launcher for EmulatedLauncher {
         &self,
         kernel: &Kernel,
         dims: &Dims,
-        _geometry: &Launch,
-        arguments: &[Argument<'_, Buffer>],
+        geometry: &Launch,
+        arguments: &[Argument<'_, Arc<Buffer>>],
     ) -> Result<()> {
-        let tails: Vec<Option<Buffer>> =
+        if let Some(recorded) = &mut *locked(&self.recorded) {
+            let (kernel, dims, geometry) = (kernel.clone(), dims.clone(), geometry.clone());
+            let arguments = arguments.iter().map(RecordedArgument::of).collect();
+            recorded.push(RecordedLaunch { kernel, dims, geometry, arguments });
+            return Ok(());
+        }
+        let tails: Vec<Option<Arc<Buffer>>> =
             arguments.iter().map(|argument| self.tail(argument)).collect::<Result<_>>()?;
         let arguments: Vec<_> = arguments
             .iter()
@@ -130,30 +176,51 @@ impl Launcher for EmulatedLauncher {
                 (Argument::Nil, _) => emulator::Argument::Nil,
             })
             .collect();
-        if let Ok(mut names) = self.launched.lock() {
-            names.push(kernel.name.clone());
-        }
+        locked(&self.launched).push(kernel.name.clone());
         let done = self.emulator.launch(&kernel.name, dims, &self.limits(), &arguments);
         done.map(|_| ()).map_err(|e| failed(&kernel.name, &e))
     }
 
     fn submit(&self) -> Result<()> {
-        Ok(())
+        self.unrecorded("submit")
     }
 
     fn has_matmul(&self) -> bool {
         false
     }
 
-    fn replay(&self, recording: &Infallible) -> Result<()> {
-        match *recording {}
+    fn records(&self) -> bool {
+        self.records
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Vec<RecordedLaunch>>> {
+        if !self.records {
+            return Ok(None);
+        }
+        self.unrecorded("record")?;
+        *locked(&self.recorded) = Some(Vec::new());
+        let worked = work();
+        let recorded = locked(&self.recorded).take();
+        worked.map(|()| recorded)
+    }
+
+    fn is_recording(&self) -> bool {
+        locked(&self.recorded).is_some()
+    }
+
+    fn replay(&self, recording: &Vec<RecordedLaunch>) -> Result<()> {
+        self.unrecorded("replay")?;
+        recording.iter().try_for_each(|RecordedLaunch { kernel, dims, geometry, arguments }| {
+            let arguments: Vec<_> = arguments.iter().map(RecordedArgument::argument).collect();
+            self.launch(kernel, dims, geometry, &arguments)
+        })
     }
 
     fn mark(&self) -> Result<()> {
-        Ok(())
+        self.unrecorded("mark")
     }
 
-    fn read_after(&self, _mark: &(), buffer: &Buffer, first: usize, bytes: &mut [u8]) -> Result<()> {
+    fn read_after(&self, _mark: &(), buffer: &Arc<Buffer>, first: usize, bytes: &mut [u8]) -> Result<()> {
         self.read(buffer, first, bytes)
     }
 }
@@ -161,7 +228,7 @@ impl Launcher for EmulatedLauncher {
 impl EmulatedLauncher {
     /// A copy of what a kernel sees of a buffer that it is not given from the start. Only tables that are read are
     /// bound so.
-    fn tail(&self, argument: &Argument<'_, Buffer>) -> Result<Option<Buffer>> {
+    fn tail(&self, argument: &Argument<'_, Arc<Buffer>>) -> Result<Option<Arc<Buffer>>> {
         let Argument::Buffer { buffer, first: first @ 1.. } = *argument else { return Ok(None) };
         let (dtype, len) = Self::shape(buffer);
         let mut bytes = vec![0; len.saturating_sub(first) * dtype.bytes()];

@@ -3,9 +3,13 @@
 
 mod common;
 
+use common::tiny::{N_VOCAB, tiny_models};
 use common::{Runner, cpu};
 use thermite_device::cpu::Isa;
-use thermite_device::{AttentionKind, Outputs};
+use thermite_device::emulated::Emulated;
+use thermite_device::launched::Variants;
+use thermite_device::{AttentionKind, Dtype, Outputs};
+use thermite_kernels::emulator::Build;
 use thermite_model::Options;
 
 /// Long enough to cross tiles, pages and the flash kernel's blocks.
@@ -83,4 +87,54 @@ fn what_lies_in_free_pages_changes_nothing() {
         used.run(&[(0, &tokens(4, LEN), 0, Outputs::None)]);
         assert_eq!(clean, bits(&used.prompt(&prompt)));
     });
+}
+
+/// The kernels that promise it, on the emulated GPU: narrow weights and a cache that the matrix kernels read, and every
+/// family in floats with heads that only the plain kernel has.
+#[test]
+fn batch_invariant_kernels() {
+    let options = Options { max_rows: 64, max_outputs: 3, ..Options::default() };
+    let open = || Emulated::recording(Build::Fast, Variants::Invariant).unwrap();
+    alike(&mut || Runner::with_cache(open(), options, 3, Dtype::F16), 4096);
+    for (tiny, cache) in tiny_models().iter().zip([Dtype::F32, Dtype::F16].into_iter().cycle()) {
+        let files = tiny.folder();
+        alike(&mut || Runner::of(&files, open(), options, 3, cache), N_VOCAB as u32);
+    }
+}
+
+/// A prompt's logits, and those of the token after it, whole and in chunks, alone and in company.
+fn alike(runner: &mut dyn FnMut() -> Runner<Emulated>, n_vocab: u32) {
+    let prompts: Vec<Vec<u32>> = [11, 1, 3]
+        .iter()
+        .enumerate()
+        .map(|(i, &len)| tokens(i as u32, len).iter().map(|token| token % n_vocab).collect())
+        .collect();
+    let mut alone = runner();
+    let want: Vec<_> = prompts
+        .iter()
+        .map(|prompt| {
+            let whole = alone.prompt(prompt);
+            let next = alone.run(&[(0, &[9], prompt.len(), Outputs::Last)]);
+            (bits(&whole), bits(&next[0]))
+        })
+        .collect();
+
+    let mut pieces = runner();
+    for chunk in [1, 4] {
+        let mut last = Vec::new();
+        for (i, part) in prompts[0].chunks(chunk).enumerate() {
+            last = pieces.run(&[(0, part, i * chunk, Outputs::Last)]).remove(0);
+        }
+        assert_eq!(want[0].0, bits(&last), "chunks of {chunk}");
+    }
+
+    let mut together = runner();
+    let spans: Vec<_> = prompts.iter().enumerate().map(|(i, p)| (i, &p[..], 0, Outputs::Last)).collect();
+    let whole = together.run(&spans);
+    let spans: Vec<_> =
+        prompts.iter().enumerate().map(|(i, p)| (i, &[9u32][..], p.len(), Outputs::Last)).collect();
+    let next = together.run(&spans);
+    for (i, want) in want.iter().enumerate() {
+        assert_eq!(*want, (bits(&whole[i]), bits(&next[i])), "prompt {i} in company");
+    }
 }

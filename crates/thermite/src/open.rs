@@ -22,8 +22,9 @@ pub(crate) fn emulated(variants: Variants) -> Result<Emulated, Error> {
 
 /// The Apple GPU.
 #[cfg(target_os = "macos")]
-pub(crate) fn metal() -> Result<thermite_device::metal::Metal, Error> {
-    Ok(thermite_device::metal::Metal::open(Default::default())?)
+pub(crate) fn metal(variants: Variants) -> Result<thermite_device::metal::Metal, Error> {
+    use thermite_device::metal::{Metal, Options};
+    Ok(Metal::open(Options { variants, ..Options::default() })?)
 }
 
 /// The NVIDIA GPU.
@@ -45,19 +46,19 @@ pub(crate) enum Best {
 
 impl Best {
     #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
-    pub(crate) fn open() -> Self {
+    pub(crate) fn open(variants: Variants) -> Self {
         if !thermite_device::cuda::present() {
             return Self::Cpu;
         }
-        match cuda(Variants::Fast) {
+        match cuda(variants) {
             Ok(device) => Self::Cuda(Box::new(device)),
             Err(error) => Self::without(&error),
         }
     }
 
     #[cfg(target_os = "macos")]
-    pub(crate) fn open() -> Self {
-        match metal() {
+    pub(crate) fn open(variants: Variants) -> Self {
+        match metal(variants) {
             Ok(device) => Self::Metal(Box::new(device)),
             Err(error) => Self::without(&error),
         }
@@ -67,7 +68,7 @@ impl Best {
         target_os = "macos",
         all(feature = "cuda", any(target_os = "linux", target_os = "windows"))
     )))]
-    pub(crate) const fn open() -> Self {
+    pub(crate) const fn open(_variants: Variants) -> Self {
         Self::Cpu
     }
 
@@ -82,7 +83,7 @@ impl Best {
 macro_rules! on_device {
     ($args:expr, $run:expr) => {
         match $args.device {
-            $crate::cli::DeviceKind::Auto => match $crate::open::Best::open() {
+            $crate::cli::DeviceKind::Auto => match $crate::open::Best::open($args.variants()) {
                 $crate::open::Best::Cpu => $run($crate::open::cpu($args)?),
                 #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
                 $crate::open::Best::Cuda(device) => $run(*device),
@@ -91,17 +92,13 @@ macro_rules! on_device {
             },
             $crate::cli::DeviceKind::Cpu => $run($crate::open::cpu($args)?),
             #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
-            $crate::cli::DeviceKind::Cuda => {
-                $run($crate::open::cuda(thermite_device::launched::Variants::Fast)?)
-            }
-            $crate::cli::DeviceKind::Emulated => {
-                $run($crate::open::emulated(thermite_device::launched::Variants::Fast)?)
-            }
+            $crate::cli::DeviceKind::Cuda => $run($crate::open::cuda($args.variants())?),
+            $crate::cli::DeviceKind::Emulated => $run($crate::open::emulated($args.variants())?),
             $crate::cli::DeviceKind::EmulatedPlain => {
                 $run($crate::open::emulated(thermite_device::launched::Variants::Plain)?)
             }
             #[cfg(target_os = "macos")]
-            $crate::cli::DeviceKind::Metal => $run($crate::open::metal()?),
+            $crate::cli::DeviceKind::Metal => $run($crate::open::metal($args.variants())?),
         }
     };
 }

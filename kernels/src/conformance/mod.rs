@@ -132,6 +132,7 @@ static FAMILIES: &[(&str, Family)] = &[
     ("flash_attention_simd", attention::flash_simd),
     ("flash_attention_paged", paged_attention::flash),
     ("attention_decode", paged_attention::decode),
+    ("attention_paged", paged_attention::ragged),
     ("attention_decode_hs", paged_attention::decode_grouped),
     ("attention_decode_split_hs", paged_attention::split),
     ("attention_decode_combine", paged_attention::combine),

@@ -297,6 +297,15 @@ pub(super) fn combine(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
 pub(super) fn flash(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     // Q and the probabilities are rounded to the cache's type.
     let rounding = if scalar_of(kernel, "k_cache") == Scalar::Bf16 { 1.0 / 64.0 } else { 1.0 / 512.0 };
+    each_ragged(kernel, rounding, visit);
+}
+
+/// In floats, whatever the cache's type.
+pub(super) fn ragged(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    each_ragged(kernel, 1e-5, visit);
+}
+
+fn each_ragged(kernel: &Kernel, rounding: f64, visit: &mut dyn FnMut(Case)) {
     for hs in head_sizes(kernel) {
         for &setting in SETTINGS {
             for sequences in [&[(1, 1)][..], &[(64, 50)], &[(70, 70), (5, 1)], &[(100, 3), (66, 65)], &[]] {

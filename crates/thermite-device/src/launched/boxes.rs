@@ -326,7 +326,8 @@ fn add_output<L: Launcher>(
     d.run(&format!("decode_output{}", proj.weight.storage()), &dims, &buffers, &[])
 }
 
-/// [`Device::attention`]: one kernel over the pages where there is one for this head size and cache.
+/// [`Device::attention`]: one kernel over the pages where there is one for this head size and cache, or where nothing but
+/// such a kernel gives a row the same bits whatever the chunk.
 pub(super) fn attention<L: Launcher>(
     d: &Launched<L>,
     acts: &mut Activations<Launched<L>>,
@@ -337,7 +338,8 @@ pub(super) fn attention<L: Launcher>(
     let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
     let built = matches!(dtype, Dtype::F16 | Dtype::BF16) && matches!(hs, 32 | 64 | 80 | 128);
     let decodes = step.decodes() && !d.is_invariant();
-    if !d.is_fast() || shape.kind == AttentionKind::Naive || !(built || decodes) {
+    let primitive = shape.kind == AttentionKind::Naive || !(built || decodes);
+    if !d.is_fast() || primitive && !d.is_invariant() {
         if d.launcher.is_recording() {
             let reason = "the primitive kernels are launched by the length of the context".to_owned();
             return Err(Error::Launch { kernel: "attention".to_owned(), reason });
@@ -356,6 +358,8 @@ pub(super) fn attention<L: Launcher>(
         ("q_stride", shape.qkv_width()),
         ("nh", shape.n_head),
         ("n_kv_head", n_kv_head),
+        ("hs", hs),
+        ("built_hs", hs),
         ("block_size", block_size),
         ("max_blocks", step.max_blocks),
         ("n_blocks", n_blocks),
@@ -370,7 +374,10 @@ pub(super) fn attention<L: Launcher>(
         whole(&step.first_rows),
         whole(&acts.attn),
     ];
-    let name = format!("flash_attention_paged{}_hs{hs}", suffix(dtype));
+    let name = match built {
+        true => format!("flash_attention_paged{}_hs{hs}", suffix(dtype)),
+        false => format!("attention_paged{}", suffix(dtype)),
+    };
     d.run(&name, &dims, &buffers, &[shape.scale, shape.cap])
 }
 

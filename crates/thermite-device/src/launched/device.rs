@@ -58,7 +58,7 @@ impl<L: Launcher> Device for Launched<L> {
         self.launcher.submit()
     }
     fn records(&self) -> bool {
-        self.variants == Variants::Fast && self.launcher.records()
+        self.is_fast() && self.launcher.records()
     }
     fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<L::Recording>> {
         self.launcher.record(work)

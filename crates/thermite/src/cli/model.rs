@@ -1,6 +1,7 @@
 //! Which model, where, and how.
 
 use clap::{Args, ValueEnum};
+use thermite_device::launched::Variants;
 use thermite_device::{AttentionKind, Dtype};
 use thermite_engine::{BUILTIN, EngineOptions};
 
@@ -34,6 +35,9 @@ pub(crate) struct RunArgs {
     /// Number type of the keys and values kept for each token: f16 takes half the memory
     #[arg(long, value_enum, default_value_t = KvArg::F32, value_name = "TYPE")]
     pub(crate) kv_type: KvArg,
+    /// On a GPU, the same bits for a text whatever the batch and the chunks, by slower kernels; the processor needs no option
+    #[arg(long, conflicts_with = "attention")]
+    pub(crate) batch_invariant: bool,
     /// Tokens of a prompt that are computed at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) chunk: usize,
@@ -49,6 +53,11 @@ pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 impl RunArgs {
+    /// The kernels of a device that has variants of them.
+    pub(crate) const fn variants(&self) -> Variants {
+        if self.batch_invariant { Variants::Invariant } else { Variants::Fast }
+    }
+
     pub(crate) fn options(&self) -> EngineOptions {
         EngineOptions {
             attention: self.attention.into(),

@@ -11,14 +11,12 @@ use std::io::{self, IsTerminal};
 use indicatif::ProgressBar;
 use thermite_device::conformance::Outcome;
 use thermite_device::cpu::Cpu;
-use thermite_device::emulated::Emulated;
 use thermite_device::launched::{Launched, Launcher, Variants};
 use thermite_device::{Device, conformance, launched};
 use thermite_engine::{BUILTIN, open_model};
 use thermite_kernels::catalogue::{self, Entry};
 use thermite_kernels::contract::{Dims, Limits, contract_of, launch};
 use thermite_kernels::document;
-use thermite_kernels::emulator::Build;
 
 use super::flow;
 use crate::cli::{BenchKernelsArgs, CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
@@ -102,14 +100,9 @@ fn check(args: &CheckArgs) -> Result<(), Error> {
         CheckDevice::Cpu => methods(args, &Cpu::new(None)?),
         #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
         CheckDevice::Cuda => everything(args, crate::open::cuda),
-        CheckDevice::Emulated => everything(args, |variants| Ok(Emulated::open(Build::Fast, variants)?)),
+        CheckDevice::Emulated => everything(args, crate::open::emulated),
         #[cfg(target_os = "macos")]
-        CheckDevice::Metal => everything(args, |variants| {
-            Ok(thermite_device::metal::Metal::open(thermite_device::metal::Options {
-                variants,
-                ..Default::default()
-            })?)
-        }),
+        CheckDevice::Metal => everything(args, crate::open::metal),
     }
 }
 
@@ -124,7 +117,7 @@ fn time(args: &BenchKernelsArgs) -> Result<(), Error> {
             Err(Error::Kernels("the emulated device shows what kernels do, not how long it takes".to_owned()))
         }
         #[cfg(target_os = "macos")]
-        CheckDevice::Metal => bench::run(args, &crate::open::metal()?),
+        CheckDevice::Metal => bench::run(args, &crate::open::metal(Variants::Fast)?),
     }
 }
 

@@ -131,7 +131,7 @@ const KEY_TILES: &str = "2 * 2 * decode_keys * (hs + 8)";
 /// A softmax of its own for every simdgroup: hs sums, the maximum and the weight.
 const SOFTMAX_A_SIMDGROUP: &str = "4 * ceil(threads / 32) * (hs + 2)";
 
-/// One new token for each of N sequences.
+/// One new token for each of N sequences, and the plain kernel for more than one.
 pub(super) static DECODE_ATTENTION: &[Contract] = &[
     Contract {
         kernel: "attention_decode",
@@ -145,6 +145,21 @@ pub(super) static DECODE_ATTENTION: &[Contract] = &[
         ],
         conditions: FITTING_HEADS,
         dispatch: Dispatch::Groups { grid: ["nh", "N", "1"], threads: "128" },
+        threadgroup_memory: &[SOFTMAX_A_SIMDGROUP],
+    },
+    Contract {
+        kernel: "attention_paged",
+        buffers: &[
+            read("Q", &["N", "q_stride"]),
+            read("k_cache", CACHE),
+            read("v_cache", CACHE),
+            read("block_table", &["n_seqs", "max_blocks"]).below("n_blocks"),
+            read("lengths", &["n_seqs"]).below("max_blocks * block_size + 1"),
+            read("first_row", &["n_seqs + 1"]).below("N + 1"),
+            write("out", &["N", "nh", "hs"]),
+        ],
+        conditions: FITTING_HEADS,
+        dispatch: Dispatch::Groups { grid: ["nh", "most_rows", "n_seqs"], threads: "128" },
         threadgroup_memory: &[SOFTMAX_A_SIMDGROUP],
     },
     // Compiled for one head size. `groups` threadgroups share out the query heads: n_kv_head, nh, or between.
