@@ -33,7 +33,15 @@ pub enum TokenizerError {
         /// Its type.
         found: String,
         /// The types that are known.
-        known: &'static str,
+        known: String,
+    },
+    /// A part has not the fields that its type has.
+    #[error("tokenizer.json: {part}: the fields are not those of the type {found:?}")]
+    Fields {
+        /// The part.
+        part: &'static str,
+        /// Its type.
+        found: String,
     },
     /// Its parts do not fit together.
     #[error("tokenizer.json: {reason}")]

@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokenizers::models::bpe::BPE;
@@ -12,12 +11,10 @@ use tokenizers::{AddedToken, ModelWrapper, PreTokenizerWrapper};
 
 use super::decoder::Decoder;
 use super::error::TokenizerError;
+use super::parts::{MODEL, NORMALIZER, POST_PROCESSOR, PRE_TOKENIZER};
 use super::quiet::catch_quietly;
 use super::special::{Fragment, Splitter, Standing};
 use super::special_tokens::SpecialTokens;
-
-/// The models that a `tokenizer.json` can have.
-const MODELS: [&str; 4] = ["BPE", "Unigram", "WordPiece", "WordLevel"];
 
 /// A `tokenizer.json`.
 #[derive(Debug)]
@@ -42,6 +39,9 @@ pub(super) struct Read {
 
 impl HuggingFace {
     pub(super) fn read(json: &[u8], special: &SpecialTokens) -> Result<Read, TokenizerError> {
+        if json.trim_ascii_start().first().is_some_and(|&byte| byte != b'{') {
+            return Err(TokenizerError::Invalid { reason: "the file is no JSON object".to_owned() });
+        }
         let file: TokenizerFile<'_> = parse("the file", json)?;
         // The tokenizers crate panics on some parts of a wrong form.
         catch_quietly(|| Self::from_file(file, special))
@@ -55,13 +55,12 @@ impl HuggingFace {
         let decoder = Decoder::from_json(&file.decoder)?;
         let mut inner = tokenizers::Tokenizer::new(model(file.model)?);
         inner
-            .with_normalizer(part::<Option<tokenizers::NormalizerWrapper>>("normalizer", file.normalizer)?)
+            .with_normalizer(NORMALIZER.read::<Option<tokenizers::NormalizerWrapper>>(&file.normalizer)?)
             .map_err(invalid)?
-            .with_pre_tokenizer(part::<Option<PreTokenizerWrapper>>("pre_tokenizer", file.pre_tokenizer)?)
-            .with_post_processor(part::<Option<tokenizers::PostProcessorWrapper>>(
-                "post_processor",
-                file.post_processor,
-            )?);
+            .with_pre_tokenizer(PRE_TOKENIZER.read::<Option<PreTokenizerWrapper>>(&file.pre_tokenizer)?)
+            .with_post_processor(
+                POST_PROCESSOR.read::<Option<tokenizers::PostProcessorWrapper>>(&file.post_processor)?,
+            );
         let special_ids = add_tokens(&mut inner, file.added_tokens.unwrap_or_default())?;
         let id_of = |role, token: &Option<String>| match token {
             None => Ok(None),
@@ -221,19 +220,14 @@ fn model(json: &RawValue) -> Result<ModelWrapper, TokenizerError> {
         r#type: Option<String>,
     }
     let json = json.get().as_bytes();
-    match parse::<Kind>("model", json)?.r#type.as_deref() {
-        Some(other) if !MODELS.contains(&other) => Err(TokenizerError::Type {
-            part: "model",
-            found: other.to_owned(),
-            known: "BPE, Unigram, WordPiece and WordLevel",
-        }),
-        Some("BPE") => {
-            let mut bpe: BPE = parse("model", json)?;
-            bpe.dropout = None; // for training: with it, one text has many tokenizations
-            Ok(bpe.into())
-        }
-        _ => parse("model", json),
+    let kind = parse::<Kind>("model", json)?.r#type;
+    kind.as_deref().map_or(Ok(()), |kind| MODEL.check(kind))?;
+    if kind.as_deref() != Some("BPE") {
+        return parse("model", json);
     }
+    let mut bpe: BPE = parse("model", json)?;
+    bpe.dropout = None; // for training: with it, one text has many tokenizations
+    Ok(bpe.into())
 }
 
 #[derive(Debug)]
@@ -282,10 +276,6 @@ fn add_tokens(
 
 fn parse<'a, T: Deserialize<'a>>(part: &'static str, json: &'a [u8]) -> Result<T, TokenizerError> {
     serde_json::from_slice(json).map_err(|source| TokenizerError::Json { part, source })
-}
-
-fn part<T: DeserializeOwned>(part: &'static str, json: Value) -> Result<T, TokenizerError> {
-    serde_json::from_value(json).map_err(|source| TokenizerError::Json { part, source })
 }
 
 fn invalid(error: impl std::fmt::Display) -> TokenizerError {

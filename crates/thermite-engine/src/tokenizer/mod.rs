@@ -7,6 +7,7 @@ mod error;
 mod gguf;
 mod huggingface;
 mod merge;
+mod parts;
 mod pieces;
 mod pre_tokenizer;
 mod quiet;
