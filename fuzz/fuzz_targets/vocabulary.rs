@@ -1,6 +1,6 @@
 //! Any bytes as a GGUF file: an error, or a vocabulary whose ids are in it, and which gives no special token where none
 //! is asked for. The first byte says how long the text is that stands before the file.
-//! `cargo fuzz run vocabulary` in crates/thermite-engine.
+//! `cargo fuzz run vocabulary`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 //! Any bytes as a GGUF file: an error, or metadata and tensors that can all be read.
-//! `cargo fuzz run gguf` in crates/thermite-formats.
+//! `cargo fuzz run gguf`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 //! Any two texts as config.json and tokenizer.json of a model to be written as GGUF: an error, or a header that is
-//! read again. `cargo fuzz run convert` in crates/thermite-formats.
+//! read again. `cargo fuzz run convert`.
 #![no_main]
 
 use std::path::Path;

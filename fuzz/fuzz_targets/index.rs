@@ -1,5 +1,5 @@
 //! Any bytes as an index of shards: an error, or names that stay in the index's folder.
-//! `cargo fuzz run index` in crates/thermite-formats.
+//! `cargo fuzz run index`.
 #![no_main]
 
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! Any text as a `config.json` over the tensors of a small LLaMA and a small Gemma: an error, or a model.
-//! `cargo fuzz run config` in crates/thermite-model.
+//! `cargo fuzz run config`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 //! Any bytes as a tokenizer.json: an error, or a tokenizer whose ids are in its vocabulary.
-//! `cargo fuzz run tokenizer_json` in crates/thermite-engine.
+//! `cargo fuzz run tokenizer_json`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

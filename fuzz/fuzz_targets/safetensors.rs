@@ -1,5 +1,5 @@
 //! Any bytes as a safetensors file: an error, or tensors that tile the data.
-//! `cargo fuzz run safetensors` in crates/thermite-formats.
+//! `cargo fuzz run safetensors`.
 #![no_main]
 
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Any text as a chat template: an error or a text, in bounded time and memory, whatever it calls; and what the marks
 //! find is what is rendered without them.
-//! `cargo fuzz run chat_template -- -timeout=10 -rss_limit_mb=1024` in crates/thermite-engine.
+//! `cargo fuzz run chat_template -- -timeout=10 -rss_limit_mb=1024`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
