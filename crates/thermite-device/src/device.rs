@@ -228,6 +228,8 @@ pub trait Device: Send + Sync + Sized + 'static {
     }
     /// The matrices `parts`, stacked: all of one width, their rows one after another. Their types may differ.
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix>;
+    /// Bytes of memory that a matrix takes beside the file it came from: none where it lies in the file's own pages.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
     /// An empty cache of `shape`.
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>>;
     /// Starts what is queued and waits for it.

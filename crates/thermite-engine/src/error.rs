@@ -157,12 +157,12 @@ pub enum Error {
         tokens: usize,
     },
     /// A text too short to score.
-    #[error("the text has {tokens} tokens; scoring needs at least {need}")]
+    #[error("the text has {tokens} tokens, too few for one window of {window} and the token after it")]
     TooShort {
         /// Tokens there.
         tokens: usize,
-        /// Tokens needed.
-        need: usize,
+        /// Tokens of a window.
+        window: usize,
     },
 }
 

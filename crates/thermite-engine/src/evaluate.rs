@@ -46,7 +46,7 @@ impl<D: Device> Engine<D> {
         }
         let windows = windows_of(tokens.len(), window);
         if windows == 0 {
-            return Err(Error::TooShort { tokens: tokens.len(), need: window + 1 });
+            return Err(Error::TooShort { tokens: tokens.len(), window });
         }
         let mut total = 0.0;
         for i in 0..windows {

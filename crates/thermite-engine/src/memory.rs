@@ -51,8 +51,7 @@ impl MemoryPlan {
 /// tied to the embedding.
 #[must_use]
 pub fn is_weight(tensor: &TensorView<'_>, config: &Config) -> bool {
-    let second_head = config.tied && tensor.name == "lm_head.weight";
-    matches!(tensor.shape.len(), 1 | 2) && !second_head
+    matches!(tensor.shape.len(), 1 | 2) && !config.is_second_head(tensor.name)
 }
 
 fn weight_bytes(tensor: &TensorView<'_>) -> usize {

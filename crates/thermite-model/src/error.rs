@@ -89,6 +89,16 @@ pub enum Error {
         /// What it must be.
         need: &'static str,
     },
+    /// A weight matrix whose columns lie together, in blocks, which hold parts of rows.
+    #[error("{}: tensor {tensor} lies column by column, which blocks of {dtype} do not", file.display())]
+    Columns {
+        /// The file of the tensor.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The type of its blocks.
+        dtype: String,
+    },
     /// A weight matrix of a type that no kernel reads.
     #[error("{}: tensor {tensor} is {dtype}; matrices may be F32, F16, BF16 or in GGUF's blocks", file.display())]
     Dtype {

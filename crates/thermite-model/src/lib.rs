@@ -20,5 +20,6 @@ mod stepper;
 pub use config::{Architecture, Config};
 pub use error::{Error, Result};
 pub use kv_cache::KvCache;
+pub use loader::Packing;
 pub use model::{Model, Options, Weights};
 pub use stepper::{DecodingRow, KEPT, Stepper};

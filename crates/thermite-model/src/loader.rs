@@ -1,8 +1,9 @@
 //! From named tensors to weights on a device, every shape checked against the config.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use thermite_device::{Device, Layout, Linear, MatrixView, Norm};
 use thermite_formats::{DType, ModelFiles, TensorView, Tensors};
@@ -21,6 +22,16 @@ pub(crate) struct Loader<'a, D: Device> {
     /// The one of `folder.roots` that names begin with.
     root: &'static str,
     taken: RefCell<BTreeSet<String>>,
+    packing: Cell<Packing>,
+}
+
+/// What it took to lay out a model's matrices as the device wants them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Packing {
+    /// Bytes of memory that they take beside their file.
+    pub bytes: usize,
+    /// Time that it took.
+    pub time: Duration,
 }
 
 /// How the names of a family's tensors begin in a Hugging Face folder.
@@ -90,7 +101,16 @@ impl<'a, D: Device> Loader<'a, D> {
         let begins = |root: &&str| tensors.contains(&format!("{root}{}.weight", folder.embedding.0));
         let root = folder.roots.iter().copied().find(begins);
         let root = root.unwrap_or_else(|| folder.roots.first().copied().unwrap_or_default());
-        Self { device, tensors, format, weights, folder, root, taken: RefCell::default() }
+        Self {
+            device,
+            tensors,
+            format,
+            weights,
+            folder,
+            root,
+            taken: RefCell::default(),
+            packing: Cell::default(),
+        }
     }
 
     pub(crate) const fn format(&self) -> Format {
@@ -99,6 +119,11 @@ impl<'a, D: Device> Loader<'a, D> {
 
     pub(crate) const fn device(&self) -> &D {
         self.device
+    }
+
+    /// What the matrices took so far.
+    pub(crate) const fn packing(&self) -> Packing {
+        self.packing.get()
     }
 
     /// The tensors that stand beside the network: the head.
@@ -189,9 +214,15 @@ impl<'a, D: Device> Part<'_, 'a, D> {
             layout,
             bytes,
         });
-        let matrix = self.loader.device.matrix(&views.collect::<Vec<_>>())?;
+        let (loader, begin) = (self.loader, Instant::now());
+        let matrix = loader.device.matrix(&views.collect::<Vec<_>>())?;
+        let Packing { bytes, time } = loader.packing.get();
+        loader.packing.set(Packing {
+            bytes: bytes + loader.device.matrix_bytes(&matrix),
+            time: time + begin.elapsed(),
+        });
         // the device has a copy: the file's pages need not stay in memory beside it
-        parts.iter().for_each(|part| self.loader.tensors.release(&self.full_name(part.name, ".weight")));
+        parts.iter().for_each(|part| loader.tensors.release(&self.full_name(part.name, ".weight")));
         Ok(matrix)
     }
 
@@ -203,12 +234,15 @@ impl<'a, D: Device> Part<'_, 'a, D> {
         };
         let tensor = self.tensor(part.name, ".weight", &shape)?;
         let dtype = tensor.dtype;
-        if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) && !dtype.is_quantized() {
-            return Err(Error::Dtype {
-                file: tensor.file.to_path_buf(),
-                tensor: tensor.name.to_owned(),
-                dtype: dtype.to_string(),
-            });
+        if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
+            let (file, tensor) = (tensor.file.to_path_buf(), tensor.name.to_owned());
+            match (dtype.is_quantized(), layout) {
+                (true, Layout::RowMajor) => {}
+                (true, Layout::ColumnMajor) => {
+                    return Err(Error::Columns { file, tensor, dtype: dtype.to_string() });
+                }
+                (false, _) => return Err(Error::Dtype { file, tensor, dtype: dtype.to_string() }),
+            }
         }
         let (dtype, bytes) = match self.loader.weights {
             Weights::Stored => {

@@ -1,13 +1,13 @@
 //! A model of any architecture on a device, with what one forward pass needs around it.
 
 use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Norm, Step, StepForm};
-use thermite_formats::{ModelFiles, TensorView};
+use thermite_formats::ModelFiles;
 
 use crate::config::architecture;
 use crate::gemma::{self, Gemma, GemmaConfig};
 use crate::gpt2::{self, Gpt2, Gpt2Config};
 use crate::llama::{self, Llama, LlamaConfig};
-use crate::loader::Loader;
+use crate::loader::{Loader, Packing};
 use crate::recordings::Recordings;
 use crate::{Architecture, Config, Error, KvCache, Result};
 
@@ -96,6 +96,7 @@ pub struct Model<D: Device> {
     config: Config,
     options: Options,
     network: Network<D>,
+    packing: Packing,
     step: Step<D>,
     acts: Activations<D>,
     recordings: Recordings<(StepForm, u64), D::Recording>,
@@ -110,27 +111,29 @@ impl<D: Device> Model<D> {
     pub fn load(files: &ModelFiles, device: D, options: Options) -> Result<Self> {
         let (architecture, fields) = architecture(files)?;
         let loader = |folder| Loader::new(files, folder, fields.format(), &device, options.weights);
-        let (config, network) = match architecture {
+        let (config, network, packing) = match architecture {
             Architecture::Gpt2 => {
                 let config = Gpt2Config::read(&fields, files)?;
                 let load = loader(gpt2::FOLDER);
                 let network = Network::Gpt2(Gpt2::load(&config, &load, &options)?);
-                load.finish(|tensor| gpt2::is_mask(tensor) || is_second_head(tensor, &config.sizes))?;
-                (config.sizes, network)
+                load.finish(|tensor| gpt2::is_mask(tensor) || config.sizes.is_second_head(tensor.name))?;
+                (config.sizes, network, load.packing())
             }
             Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => {
                 let config = LlamaConfig::read(architecture, &fields, files)?;
                 let load = loader(llama::FOLDER);
                 let network = Network::Llama(Llama::load(&config, &load, &options)?);
-                load.finish(|tensor| llama::is_angle(tensor) || is_second_head(tensor, &config.sizes))?;
-                (config.sizes, network)
+                load.finish(|tensor| llama::is_angle(tensor) || config.sizes.is_second_head(tensor.name))?;
+                (config.sizes, network, load.packing())
             }
             Architecture::Gemma2 | Architecture::Gemma3 => {
                 let config = GemmaConfig::read(architecture, &fields, files)?;
                 let load = loader(gemma::FOLDER);
                 let network = Network::Gemma(Gemma::load(&config, &load, &options)?);
-                load.finish(|tensor| gemma::is_of_images(tensor) || is_second_head(tensor, &config.sizes))?;
-                (config.sizes, network)
+                load.finish(|tensor| {
+                    gemma::is_of_images(tensor) || config.sizes.is_second_head(tensor.name)
+                })?;
+                (config.sizes, network, load.packing())
             }
         };
         let shape = ActivationShape {
@@ -143,7 +146,7 @@ impl<D: Device> Model<D> {
         };
         let acts = Activations::new(&device, shape, config.is_gated())?;
         let step = Step::new(&device)?;
-        Ok(Self { device, config, options, network, step, acts, recordings: Recordings::default() })
+        Ok(Self { device, config, options, network, packing, step, acts, recordings: Recordings::default() })
     }
 
     /// The device.
@@ -154,6 +157,11 @@ impl<D: Device> Model<D> {
     /// The sizes.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What it took to lay out its matrices for the device.
+    pub const fn packing(&self) -> Packing {
+        self.packing
     }
 
     /// How it runs.
@@ -237,9 +245,4 @@ impl<D: Device> Model<D> {
         }
         Ok(())
     }
-}
-
-/// Whether a tensor is a head that is not used, since the embedding is.
-fn is_second_head(tensor: &TensorView<'_>, config: &Config) -> bool {
-    config.tied && tensor.name.ends_with("lm_head.weight")
 }

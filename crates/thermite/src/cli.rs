@@ -9,6 +9,7 @@ mod shape;
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use thermite_engine::BUILTIN;
 use thermite_formats::DType;
@@ -17,8 +18,8 @@ use thermite_model::random::Shape;
 pub(crate) use self::kernels::{
     BenchKernelsArgs, CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs,
 };
-use self::model::at_least_one;
-pub(crate) use self::model::{DeviceKind, ModelArgs, RunArgs};
+pub(crate) use self::model::{AttentionArg, DeviceKind, ModelArgs, RunArgs, SizeArgs};
+use self::model::{at_least_one, whole};
 pub(crate) use self::quantize::QuantizeArgs;
 pub(crate) use self::sampling::SamplingArgs;
 use self::shape::{shape, weight_type};
@@ -142,7 +143,7 @@ pub(crate) struct TokenizeArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
-    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
+    #[arg(short, long, default_value = BUILTIN, value_parser = NonEmptyStringValueParser::new(), value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
 }
 
@@ -163,50 +164,51 @@ pub(crate) struct PullArgs {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
-    #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
+    #[arg(default_value = BUILTIN, value_parser = NonEmptyStringValueParser::new(), env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Print one JSON object: model, config, parameters, totals, memory, tensors
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) run: RunArgs,
+    pub(crate) size: SizeArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct FlowArgs {
     /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
-    #[arg(default_value = BUILTIN, env = "THERMITE_MODEL", hide_env_values = true)]
+    #[arg(default_value = BUILTIN, value_parser = NonEmptyStringValueParser::new(), env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     /// Tokens of the prompt that is computed
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) tokens: usize,
-    #[command(flatten)]
-    pub(crate) run: RunArgs,
+    /// How attention is computed: auto is naive up to 512 tokens and flash above
+    #[arg(long, value_enum, default_value_t = AttentionArg::Auto, value_name = "KIND")]
+    pub(crate) attention: AttentionArg,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
-    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", conflicts_with = "shape")]
+    #[arg(short, long, default_value = BUILTIN, value_parser = NonEmptyStringValueParser::new(), value_name = "MODEL", conflicts_with = "shape")]
     pub(crate) model: String,
     /// A well-known shape with random weights, instead of a model
     #[arg(long, value_name = "NAME", value_parser = shape())]
     pub(crate) shape: Option<Shape>,
     /// Type of such a shape's matrices
-    #[arg(long, value_name = "TYPE", default_value = "F16", value_parser = weight_type(), ignore_case = true)]
+    #[arg(long, value_name = "TYPE", default_value = "F16", value_parser = weight_type(), ignore_case = true, requires = "shape")]
     pub(crate) weights: DType,
     /// Tokens of the prompts
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [128usize, 480])]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [128usize, 480], value_parser = at_least_one)]
     pub(crate) prompt: Vec<usize>,
     /// Tokens to decode
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
     pub(crate) tokens: usize,
     /// Tokens that were read before decoding
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [8usize])]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [8usize], value_parser = whole)]
     pub(crate) depth: Vec<usize>,
     /// Sequences that decode together
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1usize], value_parser = at_least_one)]
-    pub(crate) sequences: Vec<usize>,
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1u16], value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) sequences: Vec<u16>,
     /// Measured runs of each, after one that warms up
     #[arg(long, value_name = "N", default_value_t = 9, value_parser = at_least_one)]
     pub(crate) runs: usize,

@@ -270,6 +270,9 @@ fn wrong_values_are_errors() {
             format!("a context of {context} tokens was asked for; the model has positions for 1 to 512")
         );
     }
+    // a variable that is set to nothing is not set
+    let unset = ["THERMITE_CPU_ISA", "THERMITE_CPU_ACTIVATIONS"].map(|variable| (variable, ""));
+    run(thermite(["generate", "Hi", "-n", "1"]).envs(unset));
     let isa = error(thermite(["generate", "Hi"]).env("THERMITE_CPU_ISA", "mmx"));
     assert!(
         isa.starts_with("device cpu is not available: THERMITE_CPU_ISA=mmx, but this processor has "),

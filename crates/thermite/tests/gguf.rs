@@ -20,7 +20,7 @@ fn quantize() {
     let dir = tempfile::tempdir().unwrap();
     let (q4_k, report) = written(&dir, "q4_k");
     insta::assert_snapshot!(report);
-    let again = ["quantize", "stories-3m", &q4_k, "--type", "q8_0"];
+    let again = ["quantize", "stories-3m", &q4_k, "--type", "Q8_0"];
     assert_eq!(error(&mut thermite(again)), format!("{q4_k} is there already: --force replaces it"));
     run(thermite(again).arg("--force"));
 

@@ -60,6 +60,10 @@ impl Device for Cpu {
         CpuMatrix::pack(parts, &self.pool)
     }
 
+    fn matrix_bytes(&self, matrix: &CpuMatrix) -> usize {
+        matrix.bytes()
+    }
+
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
         if shape.block_size == 0 || !shape.block_size.is_multiple_of(PANEL) {
             return Err(Error::shape(

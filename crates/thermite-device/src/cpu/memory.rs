@@ -5,8 +5,11 @@ use memmap2::MmapMut;
 
 use crate::{Dtype, Error, Result};
 
-/// Buffers from here on get pages of their own.
-const LARGE: usize = 4 << 20;
+/// Bytes from which a buffer gets pages of its own: they take memory once they are written, and not before.
+const PAGES: usize = 128 << 10;
+
+/// Bytes from which those are huge pages.
+const HUGE: usize = 4 << 20;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -46,12 +49,14 @@ impl Memory {
 impl Backing {
     fn new(bytes: usize) -> Result<Self> {
         let error = |reason: String| Error::Memory { bytes, reason };
-        if bytes < LARGE {
+        if bytes < PAGES {
             return Ok(Self::Heap(vec![Line([0; 64]); bytes.div_ceil(64)]));
         }
         let pages = MmapMut::map_anon(bytes).map_err(|e| error(e.to_string()))?;
         #[cfg(target_os = "linux")]
-        if let Err(e) = pages.advise(memmap2::Advice::HugePage) {
+        if bytes >= HUGE
+            && let Err(e) = pages.advise(memmap2::Advice::HugePage)
+        {
             // a kernel without huge pages still has pages
             drop(e);
         }
@@ -201,7 +206,7 @@ mod tests {
 
     #[test]
     fn buffers_are_zeroed_and_aligned() {
-        for len in [0, 1, 17, LARGE / 4 + 3] {
+        for len in [0, 1, 17, PAGES / 4 + 3, HUGE / 4 + 3] {
             let buffer = CpuBuffer::new(Dtype::F32, len).unwrap();
             let values: &[f32] = buffer.all();
             assert_eq!(values.len(), len);

@@ -43,6 +43,11 @@ pub enum QuantizedActivations {
     F32,
 }
 
+/// An environment variable that says something.
+fn setting(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
 /// Elements below which a kernel is not worth sharing out.
 const GRAIN: usize = 16 * 1024;
 
@@ -61,9 +66,9 @@ impl Cpu {
     /// # Errors
     /// If a variable names what there is not, an instruction set that this processor lacks, or the system gives no threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
-        let isa = match std::env::var(ISA_VARIABLE) {
-            Err(_) => Isa::detect(),
-            Ok(name) => Isa::named(&name).ok_or_else(|| Error::Unavailable {
+        let isa = match setting(ISA_VARIABLE) {
+            None => Isa::detect(),
+            Some(name) => Isa::named(&name).ok_or_else(|| Error::Unavailable {
                 device: "cpu".to_owned(),
                 reason: format!(
                     "{ISA_VARIABLE}={name}, but this processor has {}",
@@ -71,10 +76,10 @@ impl Cpu {
                 ),
             })?,
         };
-        let activations = match std::env::var(ACTIVATIONS_VARIABLE).as_deref() {
-            Err(_) | Ok("int8") => QuantizedActivations::Int8,
-            Ok("f32") => QuantizedActivations::F32,
-            Ok(name) => {
+        let activations = match setting(ACTIVATIONS_VARIABLE).as_deref() {
+            None | Some("int8") => QuantizedActivations::Int8,
+            Some("f32") => QuantizedActivations::F32,
+            Some(name) => {
                 return Err(Error::Unavailable {
                     device: "cpu".to_owned(),
                     reason: format!("{ACTIVATIONS_VARIABLE}={name}, but there are int8 and f32"),

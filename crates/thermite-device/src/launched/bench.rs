@@ -140,7 +140,8 @@ impl<L: Launcher> Launched<L> {
         const SIDE: usize = 8192;
         let random = |seed| self.random(Dtype::BF16, SIDE * SIDE, seed);
         let (dtype, stored) = (Dtype::BF16, Dtype::BF16.into());
-        let weight = LaunchedMatrix { buffer: random(1)?, dtype, stored, rows: SIDE, cols: SIDE };
+        let weight =
+            LaunchedMatrix { buffer: random(1)?, dtype, stored, rows: SIDE, cols: SIDE, adopted: false };
         let (x, out) = (random(2)?, self.launcher.alloc(Dtype::F32, SIDE * SIDE)?);
         let product = Product { x: &x, weight: &weight, bias: None, accumulates: false, out: &out, n: SIDE };
         let Some(first) = self.launcher.product(&product) else { return Ok(None) };

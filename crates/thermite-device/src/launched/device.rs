@@ -47,6 +47,9 @@ impl<L: Launcher> Device for Launched<L> {
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix> {
         LaunchedMatrix::upload(&self.launcher, parts)
     }
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize {
+        matrix.own_bytes()
+    }
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
         if shape.block_size == 0 {
             return Err(Error::shape("kv_layer", "block_size", 0, "at least 1"));

@@ -19,11 +19,13 @@ pub struct LaunchedMatrix<B> {
     pub rows: usize,
     /// Inputs.
     pub cols: usize,
+    /// Whether the buffer is memory of the file that the weights came from.
+    pub adopted: bool,
 }
 
 impl<B> LaunchedMatrix<B> {
-    /// Puts `parts`, stacked, in the memory of `launcher`, unless they lie there already. Blocks that no kernel reads, and parts of several types, are
-    /// widened to `F16`.
+    /// Puts `parts`, stacked, in the memory of `launcher`, unless they lie there already. Blocks that no kernel reads, and
+    /// parts of several types, are widened to `F16`.
     pub(super) fn upload<L: Launcher<Buffer = B>>(launcher: &L, parts: &[MatrixView<'_>]) -> Result<Self> {
         let Stacked { rows, cols, dtype } = MatrixView::stacked(parts)?;
         let stored = dtype.filter(|&dtype| is_read(dtype)).unwrap_or(WeightType::F16);
@@ -33,7 +35,7 @@ impl<B> LaunchedMatrix<B> {
             && part.dtype == stored
             && let Some(buffer) = launcher.adopted(dtype, part.bytes)
         {
-            return Ok(Self { buffer, dtype, stored, rows, cols });
+            return Ok(Self { buffer, dtype, stored, rows, cols, adopted: true });
         }
         let mut bytes = Vec::with_capacity(parts.iter().map(|part| part.bytes.len()).sum());
         for part in parts {
@@ -50,7 +52,16 @@ impl<B> LaunchedMatrix<B> {
         }
         let mut buffer = launcher.alloc(dtype, bytes.len() / dtype.bytes())?;
         launcher.write(&mut buffer, &bytes)?;
-        Ok(Self { buffer, dtype, stored, rows, cols })
+        Ok(Self { buffer, dtype, stored, rows, cols, adopted: false })
+    }
+
+    /// Bytes of memory beside the file.
+    pub(super) const fn own_bytes(&self) -> usize {
+        if self.adopted {
+            0
+        } else {
+            self.rows * self.cols / self.stored.block_len() * self.stored.block_bytes()
+        }
     }
 
     /// What the names of kernels say of the storage where floats are not mentioned.

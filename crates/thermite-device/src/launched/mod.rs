@@ -257,7 +257,14 @@ impl<L: Launcher> Launched<L> {
         let dims = [("M", rows), ("K", cols)];
         let name = format!("dequantize{}", weight.storage());
         self.run(&name, &dims, &[whole(&weight.buffer), whole(&buffer)], &[])?;
-        Ok(widened.insert(LaunchedMatrix { buffer, dtype: Dtype::F16, stored: WeightType::F16, rows, cols }))
+        Ok(widened.insert(LaunchedMatrix {
+            buffer,
+            dtype: Dtype::F16,
+            stored: WeightType::F16,
+            rows,
+            cols,
+            adopted: false,
+        }))
     }
 
     /// `name` with `_v4` where fast variants are wanted and four divides `length`.

@@ -69,6 +69,12 @@ impl Config {
             || !self.tied && ends(&["wte.weight", "embed_tokens.weight", "token_embd.weight"])
     }
 
+    /// Whether a tensor is a head that is not used, since the embedding is.
+    #[must_use]
+    pub fn is_second_head(&self, tensor: &str) -> bool {
+        self.tied && tensor.ends_with("lm_head.weight")
+    }
+
     /// One layer's cache of `n_blocks` blocks.
     #[must_use]
     pub const fn kv_shape(&self, n_blocks: usize, block_size: usize, dtype: Dtype) -> KvShape {

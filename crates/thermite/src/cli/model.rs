@@ -1,5 +1,6 @@
 //! Which model, where, and how.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use thermite_device::launched::Variants;
 use thermite_device::{AttentionKind, Dtype};
@@ -10,7 +11,7 @@ use thermite_engine::{BUILTIN, EngineOptions};
 #[command(next_help_heading = "Model and device")]
 pub(crate) struct ModelArgs {
     /// A GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
-    #[arg(short, long, default_value = BUILTIN, value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
+    #[arg(short, long, default_value = BUILTIN, value_parser = NonEmptyStringValueParser::new(), value_name = "MODEL", env = "THERMITE_MODEL", hide_env_values = true)]
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) run: RunArgs,
@@ -26,6 +27,17 @@ pub(crate) struct RunArgs {
     /// Processor threads [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
+    /// On a GPU, the same bits for a text whatever the batch and the chunks, by slower kernels; the processor needs no option
+    #[arg(long, conflicts_with = "attention")]
+    pub(crate) batch_invariant: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+}
+
+/// What the need of memory depends on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model and device")]
+pub(crate) struct SizeArgs {
     /// How attention is computed: auto is naive up to 512 tokens and flash above
     #[arg(long, value_enum, default_value_t = AttentionArg::Auto, value_name = "KIND")]
     pub(crate) attention: AttentionArg,
@@ -35,17 +47,20 @@ pub(crate) struct RunArgs {
     /// Number type of the keys and values kept for each token: f16 takes half the memory
     #[arg(long, value_enum, default_value_t = KvArg::F32, value_name = "TYPE")]
     pub(crate) kv_type: KvArg,
-    /// On a GPU, the same bits for a text whatever the batch and the chunks, by slower kernels; the processor needs no option
-    #[arg(long, conflicts_with = "attention")]
-    pub(crate) batch_invariant: bool,
     /// Tokens of a prompt that are computed at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) chunk: usize,
 }
 
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match whole(text)? {
+        0 => Err("must be at least 1".to_owned()),
+        n => Ok(n),
+    }
+}
+
+pub(super) fn whole(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
         Ok(n) if n > 1 << 20 => Err(format!("must be at most {}", 1 << 20)),
         Ok(n) => Ok(n),
         Err(e) => Err(format!("{e}")),
@@ -58,6 +73,12 @@ impl RunArgs {
         if self.batch_invariant { Variants::Invariant } else { Variants::Fast }
     }
 
+    pub(crate) fn options(&self) -> EngineOptions {
+        self.size.options()
+    }
+}
+
+impl SizeArgs {
     pub(crate) fn options(&self) -> EngineOptions {
         EngineOptions {
             attention: self.attention.into(),

@@ -2,25 +2,27 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use thermite_formats::DType;
 use thermite_formats::convert::Types;
 
+use super::shape::weight_type;
+
 #[derive(Debug, Args)]
 pub(crate) struct QuantizeArgs {
-    /// What to read: a GGUF file, a Hugging Face folder, or the built-in stories-3m
+    /// What to read: a GGUF file, a Hugging Face folder, hf:OWNER/NAME, or the built-in stories-3m
     pub(crate) model: String,
     /// The GGUF file to write
     pub(crate) output: PathBuf,
     /// Type of the matrices
-    #[arg(long = "type", value_enum, value_name = "TYPE", hide_possible_values = true)]
-    pub(crate) matrices: TypeArg,
+    #[arg(long = "type", value_name = "TYPE", value_parser = weight_type(), ignore_case = true, hide_possible_values = true)]
+    pub(crate) matrices: DType,
     /// Type of the token embedding [default: the head's where both are one]
-    #[arg(long, value_enum, value_name = "TYPE", hide_possible_values = true)]
-    pub(crate) embedding_type: Option<TypeArg>,
+    #[arg(long, value_name = "TYPE", value_parser = weight_type(), ignore_case = true, hide_possible_values = true)]
+    pub(crate) embedding_type: Option<DType>,
     /// Type of the output head [default: q6_k for types of fewer bits]
-    #[arg(long, value_enum, value_name = "TYPE", hide_possible_values = true)]
-    pub(crate) head_type: Option<TypeArg>,
+    #[arg(long, value_name = "TYPE", value_parser = weight_type(), ignore_case = true, hide_possible_values = true)]
+    pub(crate) head_type: Option<DType>,
     /// Replace the file if it is there
     #[arg(long)]
     pub(crate) force: bool,
@@ -31,42 +33,6 @@ pub(crate) struct QuantizeArgs {
 
 impl QuantizeArgs {
     pub(crate) fn types(&self) -> Types {
-        Types {
-            matrices: self.matrices.into(),
-            embedding: self.embedding_type.map(DType::from),
-            head: self.head_type.map(DType::from),
-        }
+        Types { matrices: self.matrices, embedding: self.embedding_type, head: self.head_type }
     }
-}
-
-macro_rules! types {
-    ($($variant:ident $name:literal,)*) => {
-        /// A type that is written.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-        pub(crate) enum TypeArg {
-            $(#[value(name = $name)] $variant,)*
-        }
-
-        impl From<TypeArg> for DType {
-            fn from(arg: TypeArg) -> Self {
-                match arg { $(TypeArg::$variant => Self::$variant,)* }
-            }
-        }
-    };
-}
-
-types! {
-    Q4_0 "q4_0",
-    Q4_1 "q4_1",
-    Q5_0 "q5_0",
-    Q5_1 "q5_1",
-    Q8_0 "q8_0",
-    Q2K "q2_k",
-    Q3K "q3_k",
-    Q4K "q4_k",
-    Q5K "q5_k",
-    Q6K "q6_k",
-    F16 "f16",
-    BF16 "bf16",
-    F32 "f32",
 }

@@ -27,6 +27,12 @@ struct Report {
     device: String,
     /// Bytes of the weights that one token reads.
     weight_bytes: usize,
+    /// From open files to a model on the device.
+    load_seconds: f64,
+    /// Part of it: laying out the matrices as the device wants them.
+    packing_seconds: f64,
+    /// Bytes of memory that they take there, beside their file.
+    packed_bytes: usize,
     /// Bytes a second that the device reads from memory, where it measures that.
     read_bandwidth: Option<f64>,
     rows: Vec<Row>,
@@ -65,13 +71,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
         Some(shape) => shape.model(args.weights)?,
     };
     let report = on_device!(&args.run, |device| measure(args, &files, device))?;
-    if let Some(path) = &args.svg {
-        plot::draw(&report, path)?;
-    }
     match args.format {
         FormatArg::Json => print_json(&report),
         FormatArg::Markdown => print(&markdown(&report)),
-    }
+    }?;
+    args.svg.as_deref().map_or(Ok(()), |path| plot::draw(&report, path))
 }
 
 /// A model with its sequences.
@@ -144,19 +148,22 @@ impl<D: Device> Bench<D> {
 }
 
 fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result<Report, Error> {
-    let most = args.sequences.iter().copied().max().unwrap_or(1);
+    let sequences: Vec<usize> = args.sequences.iter().copied().map(usize::from).collect();
+    let most = sequences.iter().copied().max().unwrap_or(1);
     let options = Options {
-        attention: args.run.attention.into(),
-        max_rows: args.run.chunk.max(most),
+        attention: args.run.size.attention.into(),
+        max_rows: args.run.size.chunk.max(most),
         max_outputs: most,
-        context: Some(args.run.context.unwrap_or(args.longest())),
+        context: Some(args.run.size.context.unwrap_or(args.longest())),
         ..Options::default()
     };
+    let begin = Instant::now();
     let model = Model::load(files, device, options)?;
+    let (load, packing) = (begin.elapsed(), model.packing());
     let config = model.config().clone();
     let context = model.context();
     let blocks = context.div_ceil(BLOCK_SIZE);
-    let kv = args.run.kv_type.into();
+    let kv = args.run.size.kv_type.into();
     let cache = KvCache::new(model.device(), &config, most * blocks, BLOCK_SIZE, kv)?;
     let tables = (0..most).map(|i| (i * blocks..(i + 1) * blocks).map(|block| block as i32).collect());
     let stepper = if model.device().records() { Some(Stepper::new(&model, most)?) } else { None };
@@ -168,13 +175,13 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
         (Row { phase, tokens, depth, sequences, median, min, max }, Vec::new())
     };
     let decode = args.depth.iter().flat_map(|&depth| {
-        args.sequences.iter().map(move |&sequences| row("decode", args.tokens, depth, sequences))
+        sequences.iter().map(move |&sequences| row("decode", args.tokens, depth, sequences))
     });
     let prefill = args.prompt.iter().map(|&tokens| row("prefill", tokens, 0, 1));
     let mut plan: Vec<(Row, Vec<f64>)> = prefill.chain(decode).collect();
     for (row, _) in &plan {
         let need = row.tokens + row.depth;
-        if row.tokens == 0 || need > bench.context {
+        if need > bench.context {
             let message = format!("{}: needs {need} tokens of {} of context", row.label(), bench.context);
             return Err(Error::Usage(message));
         }
@@ -206,6 +213,9 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
         model: files.origin.display().to_string(),
         device: bench.model.device().describe(),
         weight_bytes,
+        load_seconds: load.as_secs_f64(),
+        packing_seconds: packing.time.as_secs_f64(),
+        packed_bytes: packing.bytes,
         read_bandwidth: bandwidth.get(bandwidth.len() / 2).copied(),
         rows: rows.collect(),
     })
@@ -217,6 +227,12 @@ fn markdown(report: &Report) -> String {
     if let Some(limit) = report.read_bandwidth {
         let _ = write!(out, "; memory read at {:.1} GB/s", limit / 1e9);
     }
+    let Report { load_seconds, packing_seconds, packed_bytes, .. } = report;
+    let packed = *packed_bytes as f64 / 1e6;
+    let _ = write!(
+        out,
+        "\nloaded in {load_seconds:.3} s, of which {packing_seconds:.3} s to lay out {packed:.1} MB of matrices for the device"
+    );
     out.push_str(
         "\n\n| what | tok/s | slowest | fastest | share of the read limit |\n|---|---|---|---|---|\n",
     );

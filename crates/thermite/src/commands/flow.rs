@@ -14,7 +14,7 @@ use crate::output::print;
 
 pub(crate) fn run(args: &FlowArgs) -> Result<(), Error> {
     let files = open_model(&args.model)?;
-    print(&diagram_of(&files, args.tokens, args.run.options().attention)?)
+    print(&diagram_of(&files, args.tokens, args.attention.into())?)
 }
 
 /// The diagram of one forward pass over a prompt of `tokens` tokens.

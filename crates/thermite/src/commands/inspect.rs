@@ -90,7 +90,7 @@ fn report<'a>(
     config: Option<&Config>,
     args: &InspectArgs,
 ) -> Result<Report<'a>, Error> {
-    let plan = config.map(|config| MemoryPlan::new(files, config, &args.run.options())).transpose()?;
+    let plan = config.map(|config| MemoryPlan::new(files, config, &args.size.options())).transpose()?;
     let mut totals = BTreeMap::<_, Total>::new();
     let mut parameters = 0;
     let tensors = files.tensors.iter().map(|tensor| {
@@ -221,7 +221,7 @@ fn tensors_text(tensors: &[Tensor<'_>], totals: &BTreeMap<&'static str, Total>) 
 
 fn memory_text(memory: &Memory, args: &InspectArgs) -> String {
     let mut out = String::new();
-    let (plan, size) = (memory.plan, &args.run);
+    let (plan, size) = (memory.plan, &args.size);
     let (kv, rows) = (Dtype::from(size.kv_type), size.options().rows());
     let _ = writeln!(out, "\nMemory for a context of {} tokens", plan.context);
     for (name, bytes, note) in [

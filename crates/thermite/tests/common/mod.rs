@@ -17,7 +17,7 @@ pub(crate) fn stories() -> PathBuf {
 /// `thermite` as on a terminal of 80 columns, without the user's settings.
 pub(crate) fn thermite<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(BIN);
-    for variable in ["THERMITE_MODEL", "THERMITE_DEVICE", "THERMITE_CPU_ISA"] {
+    for variable in ["THERMITE_MODEL", "THERMITE_DEVICE", "THERMITE_CPU_ISA", "THERMITE_CPU_ACTIVATIONS"] {
         command.env_remove(variable);
     }
     command.env("COLUMNS", "80").args(args);

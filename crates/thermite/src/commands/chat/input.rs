@@ -89,6 +89,9 @@ impl Terminal {
                     interrupted = true;
                     note("(Ctrl-C again, or Ctrl-D, ends)");
                 }
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    note("(that was not UTF-8 text)");
+                }
                 Err(error) => return Err(error.into()),
             }
         }
