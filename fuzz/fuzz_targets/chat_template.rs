@@ -15,9 +15,13 @@ fuzz_target!(|source: &str| {
         Message::new("user", " Hi <|im_end|> é\n"),
         Message::new("assistant", "{\"a\": [1, 2.5, null]}"),
     ];
-    let conversation = Conversation::new(&messages).with_tools(&[[("name", "clock")]]).with("date_string", "1 Jan 2025");
+    let conversation =
+        Conversation::new(&messages).with_tools(&[[("name", "clock")]]).with("date_string", "1 Jan 2025");
     let _ = template.render(&conversation);
     if let Ok(prompt) = template.prompt(&conversation, ["<|im_end|>", "<s>"]) {
-        assert!(prompt.breaks.is_sorted() && prompt.breaks.iter().all(|&place| prompt.text.is_char_boundary(place)));
+        assert!(
+            prompt.breaks.is_sorted()
+                && prompt.breaks.iter().all(|&place| prompt.text.is_char_boundary(place))
+        );
     }
 });
