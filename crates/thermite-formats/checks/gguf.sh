@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Holds our GGUF reading, writing and block formats against PyPI's gguf package, bit for bit. Not part of
-# `cargo test`: it makes a virtual environment (Python with pip) and builds the program.
+# `cargo test`: it makes a virtual environment (Python with pip) and builds the program, unless THERMITE names it.
 # With models/fetch.sh run before, the real models are read and written too.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
@@ -9,8 +9,11 @@ trap 'rm -rf "$work"' EXIT
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet gguf==0.19.0
 check() { "$work/venv/bin/python" crates/thermite-formats/checks/compare.py "$@"; }
-cargo build --quiet -p thermite-llm
-quantize() { "${CARGO_TARGET_DIR:-target}/debug/thermite" quantize "$@" 2>&1 >/dev/null | grep -v 'quantised itself' || true; }
+if [ -z "${THERMITE:-}" ]; then
+    cargo build --quiet -p thermite-llm
+    THERMITE=${CARGO_TARGET_DIR:-target}/debug/thermite
+fi
+quantize() { "$THERMITE" quantize "$@" 2>&1 >/dev/null | grep -v 'quantised itself' || true; }
 
 check random "$work/random.gguf"
 quantize "$work/random.gguf" "$work/random.f32.gguf" --type f32
