@@ -1,0 +1,191 @@
+//! `/v1/chat/completions`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::{ApiError, Fields, Other, Parameters, Usage, check, read};
+use crate::limits::Limits;
+
+/// A conversation to be answered.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct ChatRequest {
+    /// The messages so far.
+    pub(crate) messages: Vec<ChatMessage>,
+    #[serde(flatten)]
+    pub(crate) parameters: Parameters,
+}
+
+/// A message of the conversation.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChatMessage {
+    /// Who speaks. `developer` is another word for `system`.
+    role: Role,
+    /// What is said.
+    content: Option<Content>,
+    /// The speaker's name, which only some chat templates write.
+    name: Option<String>,
+    /// Answers of a model that refused: not supported.
+    refusal: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    System,
+    Developer,
+    User,
+    Assistant,
+}
+
+impl Role {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::System | Self::Developer => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// A text, or its parts.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "expected a string or a list of parts of type text")]
+pub(crate) enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub(crate) enum Part {
+    Text { text: String },
+}
+
+impl Content {
+    fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Parts(parts) => parts.into_iter().map(|Part::Text { text }| text).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Messages {
+    messages: Vec<ChatMessage>,
+}
+
+impl ChatRequest {
+    const OTHERS: &[Other] = &[
+        Other::Only("modalities", &["[\"text\"]"]),
+        Other::Unsupported("audio"),
+        Other::Unsupported("function_call"),
+        Other::Unsupported("functions"),
+        Other::Unsupported("prediction"),
+        Other::Unsupported("reasoning_effort"),
+        Other::Unsupported("verbosity"),
+        Other::Unsupported("web_search_options"),
+    ];
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// 400 for a field that is unknown, not supported or of another form.
+    pub(crate) fn read(fields: &Fields, limits: &Limits) -> Result<Self, ApiError> {
+        check(fields, &[&["messages"], Parameters::FIELDS], &[Parameters::OTHERS, Self::OTHERS].concat())?;
+        let Messages { messages } = read(fields)?;
+        if messages.is_empty() || messages.len() > limits.messages {
+            let message =
+                format!("messages has {} entries; it must have 1 to {}", messages.len(), limits.messages);
+            return Err(ApiError::invalid(message).param("messages"));
+        }
+        Ok(Self { messages, parameters: read(fields)? })
+    }
+}
+
+impl ChatMessage {
+    /// The message as chat templates want it.
+    pub(crate) fn into_json(self) -> Value {
+        let mut message = json!({ "role": self.role.name(), "content": self.text() });
+        if let Some(name) = self.name {
+            message["name"] = name.into();
+        }
+        message
+    }
+
+    /// What is said.
+    pub(crate) fn text(&self) -> String {
+        self.content.clone().map(Content::into_text).unwrap_or_default()
+    }
+}
+
+/// The answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatResponse {
+    pub(crate) id: String,
+    #[schema(value_type = String, example = "chat.completion")]
+    pub(crate) object: &'static str,
+    /// Seconds since 1970.
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) choices: Vec<ChatChoice>,
+    pub(crate) usage: Usage,
+}
+
+/// One of the answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChatChoice {
+    pub(crate) index: usize,
+    pub(crate) message: Answer,
+    /// `stop` or `length`.
+    #[schema(value_type = String)]
+    pub(crate) finish_reason: &'static str,
+    pub(crate) logprobs: Option<Value>,
+}
+
+/// What the model says.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Answer {
+    #[schema(value_type = String, example = "assistant")]
+    pub(crate) role: &'static str,
+    pub(crate) content: Option<String>,
+    /// Always null: models refuse in words.
+    pub(crate) refusal: Option<String>,
+}
+
+/// A piece of a stream.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ChatChunk {
+    pub(crate) id: String,
+    #[schema(value_type = String, example = "chat.completion.chunk")]
+    pub(crate) object: &'static str,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+    pub(crate) choices: Vec<ChatChunkChoice>,
+    /// In the last piece, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) usage: Option<Usage>,
+}
+
+/// What a piece adds to one of the answers.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ChatChunkChoice {
+    pub(crate) index: usize,
+    pub(crate) delta: Delta,
+    #[schema(value_type = Option<String>)]
+    pub(crate) finish_reason: Option<&'static str>,
+    pub(crate) logprobs: Option<Value>,
+}
+
+/// More of an answer.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub(crate) struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub(crate) role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<String>,
+}

@@ -1,0 +1,17 @@
+//! The types of the API: what requests may say, and what answers look like.
+
+mod chat;
+mod completion;
+mod error;
+mod fields;
+mod model;
+mod parameters;
+mod tokenize;
+
+pub(crate) use chat::*;
+pub(crate) use completion::*;
+pub(crate) use error::{ApiError, ErrorBody};
+pub(crate) use fields::{Fields, Other, check, read};
+pub(crate) use model::*;
+pub(crate) use parameters::*;
+pub(crate) use tokenize::*;

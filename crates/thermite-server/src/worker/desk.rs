@@ -1,0 +1,223 @@
+//! What the thread does: it takes orders, runs steps, and tells what came of them.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use thermite_engine::scheduler::{Event, JobId};
+use thermite_engine::{Error, FinishReason};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TryRecvError;
+
+use super::text::Writer;
+use super::{Failure, Fault, Message, ModelMetrics, Order, Scheduling, Seat, Update};
+
+/// A request in hand.
+struct Open {
+    reply: Sender<Update>,
+    writer: Writer,
+    tokens: usize,
+    prompt_tokens: usize,
+    /// Goes on past the model's own end of text.
+    ignore_eos: bool,
+    arrived: Instant,
+    /// When its last token was chosen.
+    last: Option<Instant>,
+    /// Given back when the request is done.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Open {
+    /// Tells the reader; one that is gone is noticed before the next step.
+    fn tell(&self, update: Update) {
+        let _ = self.reply.try_send(update);
+    }
+}
+
+/// The thread's own state.
+pub(super) struct Desk {
+    seat: Seat,
+    scheduling: Box<dyn Scheduling>,
+    metrics: ModelMetrics,
+    open: HashMap<JobId, Open>,
+}
+
+impl Desk {
+    pub(super) fn new(seat: Seat, scheduling: Box<dyn Scheduling>, metrics: ModelMetrics) -> Self {
+        Self { seat, scheduling, metrics, open: HashMap::new() }
+    }
+
+    /// Works until it is told to end, or nobody can give orders any more.
+    pub(super) fn work(mut self) {
+        let worked = catch_unwind(AssertUnwindSafe(|| {
+            self.metrics.observe(&self.scheduling.status());
+            while self.take_orders() {
+                self.drop_gone();
+                self.step();
+            }
+        }));
+        if let Err(panic) = worked {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+            tracing::error!(panic = what, "the thread of a model panicked: the model is gone");
+            self.seat.faults.set(Fault::Panic(what.to_owned()));
+            self.fail_all(&Failure::Panic);
+            return self.refuse_all();
+        }
+        self.fail_all(&Failure::Ended);
+    }
+
+    /// Takes on what is there; waits where there is nothing to do. False at the end.
+    fn take_orders(&mut self) -> bool {
+        loop {
+            let receiver = &mut self.seat.receiver;
+            let message = match self.open.is_empty() {
+                true => receiver.blocking_recv(),
+                false => match receiver.try_recv() {
+                    Err(TryRecvError::Empty) => return true,
+                    message => message.ok(),
+                },
+            };
+            match message {
+                Some(Message::Order { order, reply, place }) => self.take(order, reply, place),
+                Some(Message::End) | None => return false,
+            }
+        }
+    }
+
+    fn take(&mut self, order: Order, reply: Sender<Update>, place: OwnedSemaphorePermit) {
+        let Order { job, stop, arrived } = order;
+        let (prompt_tokens, ignore_eos) = (job.prompt.len(), job.ignore_eos);
+        let writer = Writer::new(self.scheduling.tokenizer(), &stop).map_err(Error::from);
+        let taken = writer.and_then(|writer| Ok((writer, self.scheduling.submit(job)?)));
+        match taken {
+            Ok((writer, id)) => {
+                let open = Open {
+                    reply,
+                    writer,
+                    tokens: 0,
+                    prompt_tokens,
+                    ignore_eos,
+                    arrived,
+                    last: None,
+                    _place: place,
+                };
+                open.tell(Update::Accepted);
+                self.open.insert(id, open);
+            }
+            Err(error) => {
+                let _ = reply.try_send(Update::Failed(Failure::Engine(Arc::new(error))));
+            }
+        }
+    }
+
+    /// Cancels requests that nobody listens to.
+    fn drop_gone(&mut self) {
+        let Self { scheduling, metrics, open, .. } = self;
+        open.retain(|&id, request| {
+            let gone = request.reply.is_closed();
+            if gone {
+                scheduling.cancel(id);
+                metrics.cancelled.increment(1);
+            }
+            !gone
+        });
+    }
+
+    fn step(&mut self) {
+        if !self.open.is_empty() {
+            match self.scheduling.step() {
+                Ok(events) => {
+                    self.seat.faults.clear();
+                    self.listen(events);
+                }
+                Err(error) => self.step_failed(error),
+            }
+        }
+        self.metrics.observe(&self.scheduling.status());
+    }
+
+    /// A step failed: whatever the device has, the requests in hand do not get on.
+    fn step_failed(&mut self, error: Error) {
+        tracing::error!(%error, requests = self.open.len(), "a step failed");
+        self.seat.faults.set(Fault::Step(error.to_string()));
+        for &id in self.open.keys() {
+            self.scheduling.cancel(id);
+        }
+        self.fail_all(&Failure::Engine(Arc::new(error)));
+    }
+
+    fn fail_all(&mut self, failure: &Failure) {
+        for (_, request) in self.open.drain() {
+            self.metrics.failed.increment(1);
+            request.tell(Update::Failed(failure.clone()));
+        }
+    }
+
+    /// After a panic: all that still comes is told that there is nobody.
+    fn refuse_all(&mut self) {
+        while let Some(Message::Order { reply, .. }) = self.seat.receiver.blocking_recv() {
+            self.metrics.failed.increment(1);
+            let _ = reply.try_send(Update::Failed(Failure::Panic));
+        }
+    }
+
+    fn listen(&mut self, events: Vec<Event>) {
+        let now = Instant::now();
+        let mut chosen = 0;
+        for event in events {
+            match event {
+                Event::Token { job, token } => {
+                    chosen += 1;
+                    self.token(job, token, now);
+                }
+                Event::Finished { job, reason } => self.finished(job, reason),
+                Event::Failed { job, error } => {
+                    if let Some(request) = self.open.remove(&job) {
+                        self.metrics.failed.increment(1);
+                        request.tell(Update::Failed(Failure::Engine(error)));
+                    }
+                }
+            }
+        }
+        if chosen > 0 {
+            self.metrics.batch.record(f64::from(chosen));
+        }
+    }
+
+    fn token(&mut self, job: JobId, token: u32, now: Instant) {
+        let Some(request) = self.open.get_mut(&job) else { return };
+        self.metrics.generated_tokens.increment(1);
+        request.tokens += 1;
+        match request.last.replace(now) {
+            Some(last) => self.metrics.between_tokens.record(now - last),
+            None => {
+                self.metrics.first_token.record(now - request.arrived);
+                self.metrics.prompt_tokens.increment(request.prompt_tokens as u64);
+            }
+        }
+        if self.scheduling.tokenizer().is_eos(token) && !request.ignore_eos {
+            return; // the end is no part of the text
+        }
+        let step = request.writer.push(token);
+        if !step.text.is_empty() {
+            request.tell(Update::Text(step.text));
+        }
+        if step.stopped_by.is_some() {
+            self.scheduling.cancel(job);
+            self.finished(job, FinishReason::Stop);
+        }
+    }
+
+    fn finished(&mut self, job: JobId, reason: FinishReason) {
+        // one that a stop string ended is not there any more
+        let Some(Open { reply, writer, tokens, .. }) = self.open.remove(&job) else { return };
+        let rest = writer.finish();
+        if !rest.is_empty() {
+            let _ = reply.try_send(Update::Text(rest));
+        }
+        let _ = reply.try_send(Update::Finished { reason, tokens });
+    }
+}
