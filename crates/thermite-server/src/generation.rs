@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_util::stream::{SelectAll, Stream, StreamExt, select_all};
+use thermite_engine::FinishReason;
 use thermite_engine::scheduler::Job;
-use thermite_engine::{FinishReason, GenerateParams};
 use tokio::sync::mpsc::Receiver;
 
 use crate::model::Model;
-use crate::openai::{ApiError, Usage};
+use crate::openai::{ApiError, Chosen, Usage};
 use crate::worker::{Failure, Order, Refusal, Update};
 
 /// The answers to some prompts, while they come.
@@ -35,7 +35,8 @@ pub(crate) struct Said {
 /// More of an answer.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    Text(String),
+    /// Text, and a token where its likelihood was asked for.
+    Text { text: String, chosen: Option<Chosen> },
     /// It ends here.
     End(FinishReason),
 }
@@ -44,11 +45,13 @@ pub(crate) enum Piece {
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
     pub(crate) text: String,
+    /// Its tokens, where their likelihood was asked for.
+    pub(crate) chosen: Vec<Chosen>,
     pub(crate) reason: FinishReason,
 }
 
 impl Generation {
-    /// Hands `n` requests for each of `prompts` over to the model.
+    /// Hands `n` requests like `job` for each of `prompts` over to the model; a string of `stop` ends an answer.
     ///
     /// # Errors
     /// 400 for a prompt that the context does not hold, or for what the engine refuses; 429 if there is no place.
@@ -56,7 +59,8 @@ impl Generation {
         model: &Arc<Model>,
         prompts: Vec<Vec<u32>>,
         n: usize,
-        params: GenerateParams,
+        job: Job,
+        stop: Vec<String>,
         arrived: Instant,
     ) -> Result<Self, ApiError> {
         let context = model.context();
@@ -64,12 +68,11 @@ impl Generation {
             check_length(prompt.len(), context)?;
         }
         let prompt_tokens = prompts.iter().map(Vec::len).sum();
-        let GenerateParams { sampling, max_tokens, stop, ignore_eos } = params;
         let order = |prompt: &[u32], i: usize| {
-            let mut sampling = sampling.clone();
-            sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(i as u64));
-            let most = max_tokens.unwrap_or(context).min(context - prompt.len());
-            let job = Job { prompt: prompt.to_vec(), sampling, max_tokens: Some(most), ignore_eos };
+            let mut job = job.clone();
+            job.prompt = prompt.to_vec();
+            job.sampling.seed = job.sampling.seed.map(|seed| seed.wrapping_add(i as u64));
+            job.max_tokens = Some(job.max_tokens.unwrap_or(context).min(context - prompt.len()));
             Order { job, stop: stop.clone(), arrived }
         };
         let order = &order;
@@ -106,7 +109,7 @@ impl Generation {
                     }
                     continue;
                 }
-                Update::Text(text) => Piece::Text(text),
+                Update::Text { text, chosen } => Piece::Text { text, chosen },
                 Update::Finished { reason, tokens } => {
                     self.tokens += tokens;
                     Piece::End(reason)
@@ -122,11 +125,15 @@ impl Generation {
     /// # Errors
     /// What made an answer fail.
     pub(crate) async fn collect(mut self) -> Result<(Vec<Answered>, Usage), ApiError> {
-        let mut answers = vec![Answered { text: String::new(), reason: FinishReason::Cancelled }; self.choices];
+        let empty = Answered { text: String::new(), chosen: Vec::new(), reason: FinishReason::Cancelled };
+        let mut answers = vec![empty; self.choices];
         while let Some(said) = self.next().await {
             let Said { index, piece } = said?;
             match piece {
-                Piece::Text(text) => answers[index].text.push_str(&text),
+                Piece::Text { text, chosen } => {
+                    answers[index].text.push_str(&text);
+                    answers[index].chosen.extend(chosen);
+                }
                 Piece::End(reason) => answers[index].reason = reason,
             }
         }
@@ -172,7 +179,9 @@ fn refusal(refusal: Refusal) -> ApiError {
 fn failed(failure: &Failure) -> ApiError {
     match failure {
         Failure::Engine(error) => ApiError::from(&**error),
-        Failure::Panic => ApiError::server("the model's thread has failed: /health says more").code("model_failed"),
+        Failure::Panic => {
+            ApiError::server("the model's thread has failed: /health says more").code("model_failed")
+        }
         Failure::Ended => ApiError::unavailable("the server is shutting down").code("shutting_down"),
     }
 }

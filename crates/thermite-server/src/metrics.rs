@@ -4,9 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use metrics::{
-    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram, with_local_recorder,
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    with_local_recorder,
 };
-use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
 use crate::worker::ModelMetrics;
 
@@ -83,8 +86,7 @@ impl Metrics {
     pub(crate) fn answered(&self, method: &'static str, route: String, status: u16, after: Duration) {
         with_local_recorder(&self.recorder, || {
             histogram!("thermite_http_request_seconds", "route" => route.clone()).record(after);
-            let labels =
-                [("method", method.to_owned()), ("route", route), ("status", status.to_string())];
+            let labels = [("method", method.to_owned()), ("route", route), ("status", status.to_string())];
             counter!("thermite_http_requests_total", &labels).increment(1);
         });
     }

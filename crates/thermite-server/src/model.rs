@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 use thermite_device::Device;
 use thermite_engine::chat::{ChatTemplates, Conversation};
 use thermite_engine::scheduler::Limits as SchedulerLimits;
-use thermite_engine::{Engine, Error, Scheduler, Tokenizer};
+use thermite_engine::{Constraint, Engine, Error, Grammar, Grammars, Scheduler, Tokenizer};
 
 use crate::worker::{ModelMetrics, Scheduling, Worker};
 
@@ -34,6 +34,7 @@ pub struct Loaded {
 struct About {
     tokenizer: Tokenizer,
     templates: Option<ChatTemplates>,
+    grammars: Grammars,
     context: usize,
     capacity: usize,
 }
@@ -50,7 +51,8 @@ impl Loaded {
     ) -> Result<Self, Error> {
         let capacity = queue.running + queue.waiting;
         let (tokenizer, context) = (engine.tokenizer().clone(), engine.context());
-        let about = About { tokenizer, templates, context, capacity };
+        let grammars = engine.grammars().clone();
+        let about = About { tokenizer, templates, grammars, context, capacity };
         // all may come before the first is admitted
         let limits = SchedulerLimits { running: queue.running, waiting: capacity };
         Ok(Self { scheduling: Box::new(Scheduler::new(engine, limits)?), about })
@@ -109,8 +111,11 @@ impl Model {
                 seat.work(scheduling, metrics);
             }
         };
-        let thread =
-            Builder::new().name(format!("model {id}")).stack_size(STACK).spawn(run).map_err(LoadError::Thread)?;
+        let thread = Builder::new()
+            .name(format!("model {id}"))
+            .stack_size(STACK)
+            .spawn(run)
+            .map_err(LoadError::Thread)?;
         let (about, worker) = told.recv().map_err(|_| LoadError::Panic)?.map_err(LoadError::Load)?;
         Ok((Self { id, created: crate::clock::unix_seconds(), worker, about }, thread))
     }
@@ -128,6 +133,11 @@ impl Model {
     /// Its chat templates.
     pub(crate) const fn templates(&self) -> Option<&ChatTemplates> {
         self.about.templates.as_ref()
+    }
+
+    /// Compiles a grammar over its vocabulary.
+    pub(crate) fn compile(&self, grammar: &Grammar) -> Result<Constraint, Error> {
+        Ok(self.about.grammars.compile(grammar)?)
     }
 
     /// The tokens of a text.

@@ -42,7 +42,8 @@ impl State {
     pub(crate) fn model(&self, id: Option<&str>) -> Result<Arc<Model>, ApiError> {
         self.models.find(id).cloned().ok_or_else(|| {
             let served: Vec<&str> = self.models.iter().map(|model| model.id.as_str()).collect();
-            let message = format!("there is no model {:?}; served are: {}", id.unwrap_or(""), served.join(", "));
+            let message =
+                format!("there is no model {:?}; served are: {}", id.unwrap_or(""), served.join(", "));
             ApiError::refused(StatusCode::NOT_FOUND, message).param("model").code("model_not_found")
         })
     }

@@ -5,6 +5,7 @@ mod kernels;
 mod model;
 mod quantize;
 mod sampling;
+mod serve;
 mod shape;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub(crate) use self::model::{AttentionArg, DeviceKind, ModelArgs, RunArgs, SizeA
 use self::model::{at_least_one, whole};
 pub(crate) use self::quantize::QuantizeArgs;
 pub(crate) use self::sampling::SamplingArgs;
+pub(crate) use self::serve::{LogFormat, ServeArgs};
 use self::shape::{shape, weight_type};
 
 // What it is called and what it is comes from Cargo.toml.
@@ -41,6 +43,9 @@ pub(crate) enum Command {
     /// Talk with a model, or write a text in turns with it
     #[command(after_help = help::CHAT)]
     Chat(ChatArgs),
+    /// Serve models over HTTP, with OpenAI's API and a page to talk on
+    #[command(after_help = help::SERVE)]
+    Serve(ServeArgs),
     /// Measure how well a model predicts a text
     #[command(after_help = help::EVAL)]
     Eval(EvalArgs),

@@ -55,6 +55,25 @@ pub(crate) enum Error {
     #[cfg(feature = "pull")]
     #[error(transparent)]
     Pull(#[from] crate::commands::pull::PullError),
+    /// A server.
+    #[error(transparent)]
+    Server(#[from] thermite_server::ServerError),
+    /// A model that is to be served.
+    #[error("{model}: {source}")]
+    Served {
+        /// Its name.
+        model: String,
+        /// What is wrong.
+        source: Box<thermite_server::LoadError<Error>>,
+    },
+    /// An address that cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// A combination of options that makes no sense.
     #[error("{0}")]
     Usage(String),

@@ -29,6 +29,7 @@ fn run(command: Command) -> Result<(), Error> {
     match command {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
+        Command::Serve(args) => commands::serve::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Tokenize(args) => commands::tokenize::run(&args),
         Command::Pull(args) => commands::pull::run(&args),

@@ -59,7 +59,8 @@ pub(crate) async fn authorize(Extract(state): Shared, request: Request, next: Ne
         return next.run(request).await;
     }
     let given = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    let key =
+        given.and_then(|value| value.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
     let message = match key {
         Some((_, key)) if state.keys.contain(key.trim()) => return next.run(request).await,
         Some(_) => "the API key is none of this server's",

@@ -6,7 +6,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 /// Answers browsers that ask for `allowed` origins (`*` for all), and marks what such pages may read.
-pub(crate) async fn cors(allowed: std::sync::Arc<Vec<HeaderValue>>, request: Request, next: Next) -> Response {
+pub(crate) async fn cors(
+    allowed: std::sync::Arc<Vec<HeaderValue>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let origin = request.headers().get(header::ORIGIN);
     let origin = origin.filter(|origin| allowed.iter().any(|allowed| allowed == *origin || allowed == "*"));
     let Some(origin) = origin.cloned() else { return next.run(request).await };

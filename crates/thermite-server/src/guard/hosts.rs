@@ -57,7 +57,9 @@ mod tests {
     #[test]
     fn only_names_of_this_machine() {
         let hosts = Hosts::of("127.0.0.1".parse().unwrap(), vec!["llm.example".to_owned()]);
-        for host in ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "LLM.example"] {
+        for host in
+            ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "LLM.example"]
+        {
             assert!(hosts.allow(host), "{host}");
         }
         for host in ["", "example.com", "localhost.example.com", "128.0.0.1", "[::2]", "xlocalhost"] {

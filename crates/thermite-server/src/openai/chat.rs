@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{ApiError, Fields, Other, Parameters, Usage, check, read};
+use super::{ApiError, ChatLogprobs, Fields, Other, Parameters, Usage, check, read};
 use crate::limits::Limits;
 
 /// A conversation to be answered.
@@ -12,6 +12,8 @@ use crate::limits::Limits;
 pub(crate) struct ChatRequest {
     /// The messages so far.
     pub(crate) messages: Vec<ChatMessage>,
+    #[serde(flatten)]
+    pub(crate) likelihood: Likelihood,
     #[serde(flatten)]
     pub(crate) parameters: Parameters,
 }
@@ -26,8 +28,9 @@ pub(crate) struct ChatMessage {
     content: Option<Content>,
     /// The speaker's name, which only some chat templates write.
     name: Option<String>,
-    /// Answers of a model that refused: not supported.
-    refusal: Option<String>,
+    /// What other servers' models refused with; no chat template writes it.
+    #[serde(rename = "refusal")]
+    _refusal: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
@@ -73,6 +76,38 @@ impl Content {
     }
 }
 
+/// Whether answers tell how likely their tokens were.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct Likelihood {
+    /// They do.
+    #[schema(default = false)]
+    logprobs: Option<bool>,
+    /// With so many of the likeliest tokens in the place of each.
+    #[schema(minimum = 0, maximum = 20, default = 0)]
+    top_logprobs: Option<usize>,
+}
+
+impl Likelihood {
+    const FIELDS: &[&str] = &["logprobs", "top_logprobs"];
+    const MOST: usize = 20;
+
+    /// How many of the likeliest tokens are wanted, if any of this is.
+    ///
+    /// # Errors
+    /// 400 for too many, or for a number without the word.
+    pub(crate) fn wanted(&self) -> Result<Option<usize>, ApiError> {
+        let error = |message: String| Err(ApiError::invalid(message).param("top_logprobs"));
+        match (self.logprobs.unwrap_or(false), self.top_logprobs) {
+            (_, Some(top)) if top > Self::MOST => {
+                error(format!("top_logprobs is {top}; it must be from 0 to {}", Self::MOST))
+            }
+            (false, Some(1..)) => error("top_logprobs is for requests with logprobs: true".to_owned()),
+            (false, _) => Ok(None),
+            (true, top) => Ok(Some(top.unwrap_or(0))),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Messages {
     messages: Vec<ChatMessage>,
@@ -95,14 +130,15 @@ impl ChatRequest {
     /// # Errors
     /// 400 for a field that is unknown, not supported or of another form.
     pub(crate) fn read(fields: &Fields, limits: &Limits) -> Result<Self, ApiError> {
-        check(fields, &[&["messages"], Parameters::FIELDS], &[Parameters::OTHERS, Self::OTHERS].concat())?;
+        let known: [&[&str]; 3] = [&["messages"], Likelihood::FIELDS, Parameters::FIELDS];
+        check(fields, &known, &[Parameters::OTHERS, Self::OTHERS].concat())?;
         let Messages { messages } = read(fields)?;
         if messages.is_empty() || messages.len() > limits.messages {
             let message =
                 format!("messages has {} entries; it must have 1 to {}", messages.len(), limits.messages);
             return Err(ApiError::invalid(message).param("messages"));
         }
-        Ok(Self { messages, parameters: read(fields)? })
+        Ok(Self { messages, likelihood: read(fields)?, parameters: read(fields)? })
     }
 }
 
@@ -143,7 +179,7 @@ pub(crate) struct ChatChoice {
     /// `stop` or `length`.
     #[schema(value_type = String)]
     pub(crate) finish_reason: &'static str,
-    pub(crate) logprobs: Option<Value>,
+    pub(crate) logprobs: Option<ChatLogprobs>,
 }
 
 /// What the model says.
@@ -177,7 +213,7 @@ pub(crate) struct ChatChunkChoice {
     pub(crate) delta: Delta,
     #[schema(value_type = Option<String>)]
     pub(crate) finish_reason: Option<&'static str>,
-    pub(crate) logprobs: Option<Value>,
+    pub(crate) logprobs: Option<ChatLogprobs>,
 }
 
 /// More of an answer.

@@ -1,10 +1,9 @@
 //! `/v1/completions`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{ApiError, Fields, Other, Parameters, Usage, check, read};
+use super::{ApiError, CompletionLogprobs, Fields, Other, Parameters, Usage, check, read};
 use crate::limits::Limits;
 
 /// A text to go on from.
@@ -12,6 +11,9 @@ use crate::limits::Limits;
 pub(crate) struct CompletionRequest {
     /// The text, or several, as they are or as tokens.
     pub(crate) prompt: Input,
+    /// With each token the likelihood of it and of so many others.
+    #[schema(minimum = 0, maximum = 20)]
+    pub(crate) logprobs: Option<usize>,
     #[serde(flatten)]
     pub(crate) parameters: Parameters,
 }
@@ -57,25 +59,31 @@ impl Input {
 }
 
 #[derive(Deserialize)]
-struct Prompt {
+struct Own {
     prompt: Input,
+    logprobs: Option<usize>,
 }
 
 impl CompletionRequest {
-    const OTHERS: &[Other] = &[
-        Other::Only("best_of", &["1"]),
-        Other::Only("echo", &["false"]),
-        Other::Only("suffix", &["\"\""]),
-    ];
+    const OTHERS: &[Other] =
+        &[Other::Only("best_of", &["1"]), Other::Only("echo", &["false"]), Other::Only("suffix", &["\"\""])];
 
     /// Reads a request.
     ///
     /// # Errors
     /// 400 for a field that is unknown, not supported or of another form.
     pub(crate) fn read(fields: &Fields) -> Result<Self, ApiError> {
-        check(fields, &[&["prompt"], Parameters::FIELDS], &[Parameters::OTHERS, Self::OTHERS].concat())?;
-        let Prompt { prompt } = read(fields)?;
-        Ok(Self { prompt, parameters: read(fields)? })
+        check(
+            fields,
+            &[&["prompt", "logprobs"], Parameters::FIELDS],
+            &[Parameters::OTHERS, Self::OTHERS].concat(),
+        )?;
+        let Own { prompt, logprobs } = read(fields)?;
+        if let Some(top @ 21..) = logprobs {
+            let message = format!("logprobs is {top}; it must be from 0 to 20");
+            return Err(ApiError::invalid(message).param("logprobs"));
+        }
+        Ok(Self { prompt, logprobs, parameters: read(fields)? })
     }
 }
 
@@ -102,5 +110,5 @@ pub(crate) struct CompletionChoice {
     /// `stop` or `length`.
     #[schema(value_type = Option<String>)]
     pub(crate) finish_reason: Option<&'static str>,
-    pub(crate) logprobs: Option<Value>,
+    pub(crate) logprobs: Option<CompletionLogprobs>,
 }

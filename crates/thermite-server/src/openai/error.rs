@@ -105,7 +105,7 @@ impl From<&thermite_engine::Error> for ApiError {
     /// What the engine says of a request: whose fault it is, and which field's.
     fn from(error: &thermite_engine::Error) -> Self {
         use thermite_engine::chat::TemplateError;
-        use thermite_engine::{Error, SamplingError, TokenizerError};
+        use thermite_engine::{Error, GrammarError, SamplingError, TokenizerError};
         let message = error.to_string();
         match error {
             Error::PromptTooLong { .. } => Self::invalid(message).code("context_length_exceeded"),
@@ -116,6 +116,10 @@ impl From<&thermite_engine::Error> for ApiError {
             Error::Template(_) => Self::invalid(message).param("messages"),
             Error::EmptyPrompt | Error::Tokenizer(TokenizerError::Encode { .. }) => Self::invalid(message),
             Error::TokenId { .. } => Self::invalid(message),
+            Error::UnknownToken { what: "logit_bias", .. } => Self::invalid(message).param("logit_bias"),
+            Error::UnknownToken { .. } => Self::invalid(message).param("prompt"),
+            Error::Grammar(GrammarError::Thread { .. } | GrammarError::Stuck { .. }) => Self::server(message),
+            Error::Grammar(_) => Self::invalid(message).param("response_format"),
             Error::Stop(_) => Self::invalid(message).param("stop"),
             Error::QueueFull { .. } => Self::busy(message),
             _ => Self::server(message),

@@ -1,10 +1,13 @@
 //! What requests for text have in common.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use thermite_engine::{GenerateParams, SamplingParams};
+use thermite_engine::scheduler::Job;
+use thermite_engine::{Grammar, SamplingParams};
 use utoipa::ToSchema;
 
-use super::{ApiError, Other};
+use super::{ApiError, Other, ResponseFormat};
 use crate::limits::Limits;
 
 /// How each token is chosen, and when the text ends.
@@ -48,6 +51,10 @@ pub(crate) struct Parameters {
     n: Option<usize>,
     /// Strings that end the text, and are not part of it.
     stop: Option<OneOrMany>,
+    /// Added to the logits of tokens, by their ids.
+    logit_bias: Option<BTreeMap<String, f32>>,
+    /// What the text has to be.
+    response_format: Option<ResponseFormat>,
     /// Goes on past the model's own end of text. Not of OpenAI's API.
     #[schema(default = false)]
     ignore_eos: Option<bool>,
@@ -101,6 +108,8 @@ impl Parameters {
         "seed",
         "n",
         "stop",
+        "logit_bias",
+        "response_format",
         "ignore_eos",
         "stream",
         "stream_options",
@@ -141,21 +150,34 @@ impl Parameters {
         }
     }
 
-    /// The same in the engine's terms.
+    /// What the text has to be, if it has to be something.
+    pub(crate) fn grammar(&self) -> Result<Option<Grammar>, ApiError> {
+        self.response_format.as_ref().map_or(Ok(None), ResponseFormat::grammar)
+    }
+
+    /// The strings that end the text.
     ///
     /// # Errors
-    /// 400 for the first that is outside its range.
-    pub(crate) fn to_params(&self, limits: &Limits) -> Result<GenerateParams, ApiError> {
-        if self.stream_options.is_some() && !self.is_stream() {
-            let message = "stream_options is for requests with stream: true";
-            return Err(ApiError::invalid(message).param("stream_options"));
-        }
+    /// 400 for too many or too long ones.
+    pub(crate) fn stop(&self, limits: &Limits) -> Result<Vec<String>, ApiError> {
         let stop = self.stop.clone().map(OneOrMany::into_vec).unwrap_or_default();
-        let too_long = stop.iter().map(String::len).max().is_some_and(|len| len > limits.stop_bytes);
+        let too_long = stop.iter().any(|stop| stop.len() > limits.stop_bytes);
         if stop.len() > limits.stops || too_long {
             let Limits { stops, stop_bytes, .. } = limits;
             let message = format!("stop may be up to {stops} strings of {stop_bytes} bytes");
             return Err(ApiError::invalid(message).param("stop"));
+        }
+        Ok(stop)
+    }
+
+    /// The same in the engine's terms: a job without its prompt.
+    ///
+    /// # Errors
+    /// 400 for the first that is outside its range.
+    pub(crate) fn job(&self, limits: &Limits) -> Result<Job, ApiError> {
+        if self.stream_options.is_some() && !self.is_stream() {
+            let message = "stream_options is for requests with stream: true";
+            return Err(ApiError::invalid(message).param("stream_options"));
         }
         let off = SamplingParams {
             temperature: 1.0,
@@ -164,7 +186,7 @@ impl Parameters {
             min_p: 0.0,
             ..SamplingParams::default()
         };
-        let params = GenerateParams {
+        let job = Job {
             sampling: SamplingParams {
                 temperature: self.temperature.unwrap_or(off.temperature),
                 top_k: self.top_k.unwrap_or(off.top_k),
@@ -178,17 +200,29 @@ impl Parameters {
                 ..off
             },
             max_tokens: self.max_tokens(limits)?,
-            stop,
             ignore_eos: self.ignore_eos.unwrap_or(false),
+            logit_bias: self.logit_bias()?,
+            ..Job::default()
         };
-        params.validate()?;
-        Ok(params)
+        Ok(job)
+    }
+
+    fn logit_bias(&self) -> Result<Vec<(u32, f32)>, ApiError> {
+        let bias = self.logit_bias.iter().flatten().map(|(token, &bias)| match token.parse() {
+            Ok(token) => Ok((token, bias)),
+            Err(_) => {
+                let message = format!("logit_bias is by token ids, and {token:?} is none");
+                Err(ApiError::invalid(message).param("logit_bias"))
+            }
+        });
+        bias.collect()
     }
 
     fn max_tokens(&self, limits: &Limits) -> Result<Option<usize>, ApiError> {
         let (name, asked) = match (self.max_completion_tokens, self.max_tokens) {
             (Some(a), Some(b)) if a != b => {
-                let message = format!("max_completion_tokens is {a}, but max_tokens is {b}: they are the same");
+                let message =
+                    format!("max_completion_tokens is {a}, but max_tokens is {b}: they are the same");
                 return Err(ApiError::invalid(message).param("max_tokens"));
             }
             (Some(asked), _) => ("max_completion_tokens", Some(asked)),

@@ -13,8 +13,8 @@ use crate::guard::{Arrived, JsonObject, RequestId};
 use crate::limits::Limits;
 use crate::model::Model;
 use crate::openai::{
-    Answer, ApiError, ChatChoice, ChatChunk, ChatChunkChoice, ChatMessage, ChatRequest, ChatResponse, Delta,
-    ErrorBody, Usage,
+    Answer, ApiError, ChatChoice, ChatChunk, ChatChunkChoice, ChatLogprobs, ChatMessage, ChatRequest,
+    ChatResponse, Delta, ErrorBody, Usage,
 };
 use crate::sse::{self, Chunks};
 use crate::state::Shared;
@@ -40,15 +40,22 @@ pub(super) async fn complete(
     Extension(Arrived(arrived)): Extension<Arrived>,
     JsonObject(fields): JsonObject,
 ) -> Result<Response, ApiError> {
-    let ChatRequest { messages, parameters } = ChatRequest::read(&fields, &state.limits)?;
+    let ChatRequest { messages, likelihood, parameters } = ChatRequest::read(&fields, &state.limits)?;
     let model = state.model(parameters.model.as_deref())?;
-    let (n, params) = (parameters.n(&state.limits)?, parameters.to_params(&state.limits)?);
-    let (preparing, limits) = (Arc::clone(&model), state.limits.clone());
-    let prompt = state.off_thread(move || tokens(&preparing, messages, &limits)).await?;
-    let generation = Generation::start(&model, vec![prompt], n, params, arrived).await?;
+    let limits = &state.limits;
+    let (n, stop) = (parameters.n(limits)?, parameters.stop(limits)?);
+    let (mut job, grammar) = (parameters.job(limits)?, parameters.grammar()?);
+    job.logprobs = likelihood.wanted()?;
+    let (preparing, limits) = (Arc::clone(&model), limits.clone());
+    let prepared = state.off_thread(move || {
+        job.constraint = grammar.map(|grammar| preparing.compile(&grammar)).transpose()?;
+        Ok((tokens(&preparing, messages, &limits)?, job))
+    });
+    let (prompt, job) = prepared.await?;
+    let generation = Generation::start(&model, vec![prompt], n, job, stop, arrived).await?;
     let head = Head { id: format!("chatcmpl-{id}"), created: unix_seconds(), model: model.id.clone() };
     if parameters.is_stream() {
-        let chunks = ChatChunks { head, include_usage: parameters.include_usage() };
+        let chunks = ChatChunks { head, model, include_usage: parameters.include_usage() };
         return Ok(sse::respond(generation, chunks));
     }
     let (answers, usage) = generation.collect().await?;
@@ -56,10 +63,14 @@ pub(super) async fn complete(
         index,
         message: Answer { role: "assistant", content: Some(answer.text), refusal: None },
         finish_reason: finish_reason(answer.reason),
-        logprobs: None,
+        logprobs: likelihood
+            .wanted()
+            .ok()
+            .flatten()
+            .map(|_| ChatLogprobs::new(model.tokenizer(), &answer.chosen)),
     });
-    let Head { id, created, model } = head;
     let choices = choices.collect();
+    let Head { id, created, model } = head;
     Ok(Json(ChatResponse { id, object: "chat.completion", created, model, choices, usage }).into_response())
 }
 
@@ -95,6 +106,7 @@ struct Head {
 
 struct ChatChunks {
     head: Head,
+    model: Arc<Model>,
     include_usage: bool,
 }
 
@@ -105,8 +117,18 @@ impl ChatChunks {
         ChatChunk { id, object: "chat.completion.chunk", created: *created, model, choices, usage }
     }
 
+    fn with_logprobs(
+        &self,
+        index: usize,
+        delta: Delta,
+        finish_reason: Option<&'static str>,
+        logprobs: Option<ChatLogprobs>,
+    ) -> ChatChunk {
+        self.chunk(vec![ChatChunkChoice { index, delta, finish_reason, logprobs }], None)
+    }
+
     fn choice(&self, index: usize, delta: Delta, finish_reason: Option<&'static str>) -> ChatChunk {
-        self.chunk(vec![ChatChunkChoice { index, delta, finish_reason, logprobs: None }], None)
+        self.with_logprobs(index, delta, finish_reason, None)
     }
 }
 
@@ -120,7 +142,10 @@ impl Chunks for ChatChunks {
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<ChatChunk> {
         vec![match piece {
-            Piece::Text(text) => self.choice(index, Delta { role: None, content: Some(text) }, None),
+            Piece::Text { text, chosen } => {
+                let logprobs = chosen.map(|chosen| ChatLogprobs::new(self.model.tokenizer(), &[chosen]));
+                self.with_logprobs(index, Delta { role: None, content: Some(text) }, None, logprobs)
+            }
             Piece::End(reason) => self.choice(index, Delta::default(), Some(finish_reason(reason))),
         }]
     }

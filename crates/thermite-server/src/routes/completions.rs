@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
 use crate::clock::unix_seconds;
-use crate::generation::{Generation, Piece, finish_reason};
+use crate::generation::{Answered, Generation, Piece, finish_reason};
 use crate::guard::{Arrived, JsonObject, RequestId};
 use crate::limits::Limits;
 use crate::model::Model;
 use crate::openai::{
-    ApiError, CompletionChoice, CompletionRequest, CompletionResponse, ErrorBody, Text, Usage,
+    ApiError, Chosen, CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse, ErrorBody,
+    Text, Usage,
 };
 use crate::sse::{self, Chunks};
 use crate::state::Shared;
@@ -38,26 +39,39 @@ pub(super) async fn complete(
     Extension(Arrived(arrived)): Extension<Arrived>,
     JsonObject(fields): JsonObject,
 ) -> Result<Response, ApiError> {
-    let CompletionRequest { prompt, parameters } = CompletionRequest::read(&fields)?;
+    let CompletionRequest { prompt, logprobs, parameters } = CompletionRequest::read(&fields)?;
     let model = state.model(parameters.model.as_deref())?;
-    let (n, params) = (parameters.n(&state.limits)?, parameters.to_params(&state.limits)?);
-    let texts = prompt.into_texts("prompt", &state.limits)?;
-    let (preparing, limits) = (Arc::clone(&model), state.limits.clone());
-    let prompts = state.off_thread(move || all_tokens(&preparing, texts, "prompt", &limits)).await?;
-    let generation = Generation::start(&model, prompts, n, params, arrived).await?;
-    let writer = Writer {
+    let limits = &state.limits;
+    let (n, stop) = (parameters.n(limits)?, parameters.stop(limits)?);
+    let (mut job, grammar) = (parameters.job(limits)?, parameters.grammar()?);
+    job.logprobs = logprobs;
+    let texts = prompt.into_texts("prompt", limits)?;
+    let (preparing, limits) = (Arc::clone(&model), limits.clone());
+    let prepared = state.off_thread(move || {
+        job.constraint = grammar.map(|grammar| preparing.compile(&grammar)).transpose()?;
+        Ok((all_tokens(&preparing, texts, "prompt", &limits)?, job))
+    });
+    let (prompts, job) = prepared.await?;
+    let offsets = vec![0; prompts.len() * n];
+    let generation = Generation::start(&model, prompts, n, job, stop, arrived).await?;
+    let mut writer = Writer {
         id: format!("cmpl-{id}"),
         created: unix_seconds(),
-        model: model.id.clone(),
+        model,
         include_usage: parameters.include_usage(),
+        logprobs: logprobs.is_some(),
+        offsets,
     };
     if parameters.is_stream() {
         return Ok(sse::respond(generation, writer));
     }
     let (answers, usage) = generation.collect().await?;
-    let choices = answers.into_iter().enumerate();
-    let choices = choices.map(|(index, answer)| choice(index, answer.text, Some(finish_reason(answer.reason))));
-    Ok(Json(writer.response(choices.collect(), Some(usage))).into_response())
+    let choices = answers.into_iter().enumerate().map(|(index, answer)| {
+        let Answered { text, chosen, reason } = answer;
+        writer.choice(index, text, &chosen, Some(finish_reason(reason)))
+    });
+    let choices = choices.collect();
+    Ok(Json(writer.response(choices, Some(usage))).into_response())
 }
 
 /// The tokens of each of the texts of `field`.
@@ -76,23 +90,38 @@ pub(super) fn all_tokens(
     texts.into_iter().map(tokens).collect()
 }
 
-fn choice(index: usize, text: String, finish_reason: Option<&'static str>) -> CompletionChoice {
-    CompletionChoice { index, text, finish_reason, logprobs: None }
-}
-
 /// Writes answers, whole or in pieces.
 struct Writer {
     id: String,
     created: u64,
-    model: String,
+    model: Arc<Model>,
     include_usage: bool,
+    logprobs: bool,
+    /// Characters of each answer so far, as far as its tokens were told.
+    offsets: Vec<usize>,
 }
 
 impl Writer {
     fn response(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> CompletionResponse {
         let Self { id, created, model, .. } = self;
-        let (id, model) = (id.clone(), model.clone());
+        let (id, model) = (id.clone(), model.id.clone());
         CompletionResponse { id, object: "text_completion", created: *created, model, choices, usage }
+    }
+
+    fn choice(
+        &mut self,
+        index: usize,
+        text: String,
+        chosen: &[Chosen],
+        finish_reason: Option<&'static str>,
+    ) -> CompletionChoice {
+        let logprobs = self.logprobs.then(|| {
+            let (logprobs, end) =
+                CompletionLogprobs::new(self.model.tokenizer(), chosen, self.offsets[index]);
+            self.offsets[index] = end;
+            logprobs
+        });
+        CompletionChoice { index, text, finish_reason, logprobs }
     }
 }
 
@@ -105,8 +134,8 @@ impl Chunks for Writer {
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<CompletionResponse> {
         let choice = match piece {
-            Piece::Text(text) => choice(index, text, None),
-            Piece::End(reason) => choice(index, String::new(), Some(finish_reason(reason))),
+            Piece::Text { text, chosen } => self.choice(index, text, chosen.as_slice(), None),
+            Piece::End(reason) => self.choice(index, String::new(), &[], Some(finish_reason(reason))),
         };
         vec![self.response(vec![choice], None)]
     }

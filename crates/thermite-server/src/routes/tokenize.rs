@@ -23,7 +23,8 @@ pub(super) async fn tokenize(
     state.limits.check_text("prompt", prompt.len())?;
     let tokenized = state.off_thread(move || {
         let tokenizer = model.tokenizer();
-        let tokens = tokenizer.encode(&prompt, add_special_tokens, true).map_err(thermite_engine::Error::from)?;
+        let tokens =
+            tokenizer.encode(&prompt, add_special_tokens, true).map_err(thermite_engine::Error::from)?;
         let spelled = |&token: &u32| tokenizer.token_piece(token).unwrap_or_default();
         let token_strs = tokens.iter().map(spelled).collect();
         Ok(TokenizeResponse { count: tokens.len(), max_model_len: model.context(), tokens, token_strs })

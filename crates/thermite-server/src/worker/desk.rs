@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thermite_engine::scheduler::{Event, JobId};
-use thermite_engine::{Error, FinishReason};
+use thermite_engine::{Error, FinishReason, Logprobs};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TryRecvError;
+
+use crate::openai::Chosen;
 
 use super::text::Writer;
 use super::{Failure, Fault, Message, ModelMetrics, Order, Scheduling, Seat, Update};
@@ -169,9 +171,14 @@ impl Desk {
         let mut chosen = 0;
         for event in events {
             match event {
-                Event::Token { job, token } => {
+                Event::Started { job, cached_tokens } => {
+                    if let Some(request) = self.open.get(&job) {
+                        request.tell(Update::Started { cached_tokens });
+                    }
+                }
+                Event::Token { job, token, logprobs } => {
                     chosen += 1;
-                    self.token(job, token, now);
+                    self.token(job, token, logprobs, now);
                 }
                 Event::Finished { job, reason } => self.finished(job, reason),
                 Event::Failed { job, error } => {
@@ -187,7 +194,7 @@ impl Desk {
         }
     }
 
-    fn token(&mut self, job: JobId, token: u32, now: Instant) {
+    fn token(&mut self, job: JobId, token: u32, logprobs: Option<Logprobs>, now: Instant) {
         let Some(request) = self.open.get_mut(&job) else { return };
         self.metrics.generated_tokens.increment(1);
         request.tokens += 1;
@@ -202,8 +209,9 @@ impl Desk {
             return; // the end is no part of the text
         }
         let step = request.writer.push(token);
-        if !step.text.is_empty() {
-            request.tell(Update::Text(step.text));
+        let chosen = logprobs.map(|logprobs| Chosen { token, logprobs });
+        if !step.text.is_empty() || chosen.is_some() {
+            request.tell(Update::Text { text: step.text, chosen });
         }
         if step.stopped_by.is_some() {
             self.scheduling.cancel(job);
@@ -216,7 +224,7 @@ impl Desk {
         let Some(Open { reply, writer, tokens, .. }) = self.open.remove(&job) else { return };
         let rest = writer.finish();
         if !rest.is_empty() {
-            let _ = reply.try_send(Update::Text(rest));
+            let _ = reply.try_send(Update::Text { text: rest, chosen: None });
         }
         let _ = reply.try_send(Update::Finished { reason, tokens });
     }

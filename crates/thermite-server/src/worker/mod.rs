@@ -21,6 +21,8 @@ use thermite_engine::{Error, FinishReason};
 use tokio::sync::mpsc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::openai::Chosen;
+
 use self::desk::Desk;
 pub(crate) use self::faults::{Fault, Faults};
 pub(crate) use self::metrics::ModelMetrics;
@@ -47,8 +49,8 @@ pub(crate) enum Update {
         /// Tokens of its prompt that were found in the cache.
         cached_tokens: usize,
     },
-    /// More of its text.
-    Text(String),
+    /// More of its text, and what was asked of the tokens chosen since the last update.
+    Text { text: String, chosen: Option<Chosen> },
     /// It is done.
     Finished {
         /// Why.

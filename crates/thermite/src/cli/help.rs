@@ -144,3 +144,20 @@ C++ compiler that CXX names, or c++.
 Examples:
   thermite kernels check
   thermite kernels check --device cpu softmax layernorm";
+
+pub(super) const SERVE: &str = "\
+The server speaks OpenAI's API: point a client at http://127.0.0.1:8080/v1, or
+a browser at http://127.0.0.1:8080. Requests run together, in one batch. A model
+is served under the name that stands before `=`, or else that of its file.
+
+Keys, one a line, come from --api-key-file, or from THERMITE_API_KEYS, where
+spaces or commas part them. Ctrl-C and SIGTERM let running requests finish; a
+second one cuts them off.
+
+Examples:
+  thermite serve
+  thermite serve ~/models/smollm2.gguf --port 9000 --context 4096
+  thermite serve chat=~/models/smollm2.gguf stories-3m
+  thermite serve --host 0.0.0.0 --api-key-file keys.txt
+  curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\
+    -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 40}'";

@@ -14,4 +14,5 @@ pub(crate) mod pull;
 #[path = "pull/absent.rs"]
 pub(crate) mod pull;
 pub(crate) mod quantize;
+pub(crate) mod serve;
 pub(crate) mod tokenize;
