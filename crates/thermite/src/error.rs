@@ -59,13 +59,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Server(#[from] thermite_server::ServerError),
     /// A model that is to be served.
-    #[error("{model}: {source}")]
-    Served {
-        /// Its name.
-        model: String,
-        /// What is wrong.
-        source: Box<thermite_server::LoadError<Error>>,
-    },
+    #[error(transparent)]
+    Load(Box<thermite_server::LoadError<Error>>),
     /// An address that cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -93,6 +88,15 @@ impl Error {
 /// What errors call the file that the user named.
 fn name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+impl From<thermite_server::LoadError<Error>> for Error {
+    fn from(error: thermite_server::LoadError<Error>) -> Self {
+        match error {
+            thermite_server::LoadError::Load(error) => error,
+            error => Self::Load(Box::new(error)),
+        }
+    }
 }
 
 impl From<thermite_formats::Error> for Error {

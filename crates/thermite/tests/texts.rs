@@ -8,15 +8,27 @@ use serde_json::{Value, json};
 #[test]
 fn help() {
     insta::assert_snapshot!("help", stdout(&["--help"]));
-    for command in ["generate", "chat", "eval", "tokenize", "inspect", "quantize", "flow", "completions"] {
+    for command in
+        ["generate", "chat", "serve", "eval", "tokenize", "inspect", "quantize", "flow", "completions"]
+    {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&[command, "--help"]));
     }
 }
 
 #[test]
 fn help_fits_eighty_columns_and_has_examples() {
-    let commands =
-        ["generate", "chat", "eval", "tokenize", "inspect", "quantize", "flow", "bench", "completions"];
+    let commands = [
+        "generate",
+        "chat",
+        "serve",
+        "eval",
+        "tokenize",
+        "inspect",
+        "quantize",
+        "flow",
+        "bench",
+        "completions",
+    ];
     for args in std::iter::once(vec!["--help"]).chain(commands.map(|command| vec![command, "--help"])) {
         let text = stdout(&args);
         assert!(text.contains("\nExamples:\n  "), "{args:?}");

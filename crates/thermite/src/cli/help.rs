@@ -159,5 +159,5 @@ Examples:
   thermite serve ~/models/smollm2.gguf --port 9000 --context 4096
   thermite serve chat=~/models/smollm2.gguf stories-3m
   thermite serve --host 0.0.0.0 --api-key-file keys.txt
-  curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\
+  curl localhost:8080/v1/completions -H 'Content-Type: application/json' \\
     -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 40}'";

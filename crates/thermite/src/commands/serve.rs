@@ -28,9 +28,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Error> {
     let mut server = Server::new(options(args)?)?;
     for model in &args.models {
         let (name, path) = named(model);
-        let load = loader(args, path);
-        let added = server.add_model(&name, load);
-        added.map_err(|source| Error::Served { model: model.clone(), source: Box::new(source) })?;
+        server.add_model(&name, loader(args, path))?;
         tracing::info!(model = name, "loaded");
     }
     let runtime = runtime()?;
