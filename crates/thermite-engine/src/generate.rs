@@ -14,7 +14,7 @@ use crate::grammar::Constraint;
 use crate::lookahead::Lookahead;
 use crate::sampling::SamplingParams;
 use crate::stop::StopMatcher;
-use crate::tokenizer::Detokenizer;
+use crate::writer::Writer;
 
 /// What to generate.
 #[derive(Debug, Clone, Default)]
@@ -134,11 +134,8 @@ impl<D: Device> Engine<D> {
         mut listen: impl FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Generation> {
         let mut chooser = Chooser::new(params.sampling.clone())?.with_constraint(params.constraint.clone());
-        let mut writer = Writer {
-            detokenizer: self.tokenizer().detokenizer(true).inside_a_text(),
-            stops: StopMatcher::new(&params.stop)?,
-            text: String::new(),
-        };
+        let writer = Writer::new(self.tokenizer(), &params.stop, Vec::new())?;
+        let mut telling = Telling { writer, text: String::new() };
         let begin = Instant::now();
         let cached = sequence.cached;
         let read = self.extend_while(sequence, prompt, || listen(""))?;
@@ -189,7 +186,7 @@ impl<D: Device> Engine<D> {
             if self.tokenizer().is_eos(token) && !params.ignore_eos {
                 break FinishReason::Stop;
             }
-            match writer.push(token, &mut listen) {
+            match telling.push(token, &mut listen) {
                 ControlFlow::Continue(()) => {}
                 ControlFlow::Break(reason) => break reason,
             }
@@ -203,8 +200,8 @@ impl<D: Device> Engine<D> {
             sequence.cached = sequence.tokens.len() - 1;
         }
         let text = match finish_reason {
-            FinishReason::Cancelled => writer.text,
-            FinishReason::Stop | FinishReason::Length => writer.finish(&mut listen),
+            FinishReason::Cancelled => telling.text,
+            FinishReason::Stop | FinishReason::Length => telling.finish(&mut listen),
         };
         let timings = Timings {
             prompt_tokens,
@@ -231,21 +228,19 @@ impl<D: Device> Engine<D> {
     }
 }
 
-/// Turns tokens into text that may be shown.
-struct Writer {
-    detokenizer: Detokenizer,
-    stops: StopMatcher,
+/// The text so far, and who is told of it.
+struct Telling {
+    writer: Writer,
     text: String,
 }
 
-impl Writer {
+impl Telling {
     fn push(
         &mut self,
         token: u32,
         listen: &mut impl FnMut(&str) -> ControlFlow<()>,
     ) -> ControlFlow<FinishReason> {
-        let Some(piece) = self.detokenizer.push(token) else { return ControlFlow::Continue(()) };
-        let sure = self.stops.push(&piece);
+        let sure = self.writer.push(token);
         if self.show(&sure.text, listen).is_break() {
             return ControlFlow::Break(FinishReason::Cancelled);
         }
@@ -255,11 +250,10 @@ impl Writer {
         }
     }
 
-    /// Shows what was held back, and gives the whole text. After a stop string nothing is left to show.
+    /// Shows what was held back, and gives the whole text.
     fn finish(self, listen: &mut impl FnMut(&str) -> ControlFlow<()>) -> String {
-        let Self { detokenizer, mut stops, mut text } = self;
-        let mut last = stops.push(&detokenizer.finish().unwrap_or_default()).text;
-        last.push_str(&stops.finish());
+        let Self { writer, mut text } = self;
+        let last = writer.finish();
         if !last.is_empty() {
             // the text is over: whether anybody still listens changes nothing
             let _ = listen(&last);

@@ -22,6 +22,7 @@ pub mod sampling;
 pub mod scheduler;
 mod stop;
 mod tokenizer;
+mod writer;
 
 pub use blocks::{BlockPool, BlockTable};
 pub use builtin::{BUILTIN, open_model};
@@ -41,3 +42,4 @@ pub use stop::{EmptyStop, StopMatcher, Stopping};
 pub use tokenizer::{
     Detokenizer, Joining, SpecialTokens, TokenKind, Tokenizer, TokenizerError, VocabularyParts,
 };
+pub use writer::Writer;

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use futures_util::stream::{SelectAll, Stream, StreamExt, select_all};
 use thermite_engine::FinishReason;
-use thermite_engine::scheduler::Job;
+use thermite_engine::scheduler::EmbeddingJob;
 use tokio::sync::mpsc::Receiver;
 
 use crate::model::Model;
 use crate::openai::{ApiError, Chosen, Usage};
-use crate::worker::{Failure, Order, Refusal, Update};
+use crate::worker::{Failure, Order, Refusal, TextJob, Update, Work};
 
 /// The answers to some prompts, while they come.
 pub(crate) struct Generation {
@@ -51,7 +51,7 @@ pub(crate) struct Answered {
 }
 
 impl Generation {
-    /// Hands `n` requests like `job` for each of `prompts` over to the model; a string of `stop` ends an answer.
+    /// Hands `n` requests like `text` for each of `prompts` over to the model.
     ///
     /// # Errors
     /// 400 for a prompt that the context does not hold, or for what the engine refuses; 429 if there is no place.
@@ -59,8 +59,7 @@ impl Generation {
         model: &Arc<Model>,
         prompts: Vec<Vec<u32>>,
         n: usize,
-        job: Job,
-        stop: Vec<String>,
+        text: TextJob,
         arrived: Instant,
     ) -> Result<Self, ApiError> {
         let context = model.context();
@@ -69,25 +68,18 @@ impl Generation {
         }
         let prompt_tokens = prompts.iter().map(Vec::len).sum();
         let order = |prompt: &[u32], i: usize| {
-            let mut job = job.clone();
+            let mut text = text.clone();
+            let job = &mut text.job;
             job.prompt = prompt.to_vec();
             job.sampling.seed = job.sampling.seed.map(|seed| seed.wrapping_add(i as u64));
             job.max_tokens = Some(job.max_tokens.unwrap_or(context).min(context - prompt.len()));
-            Order { job, stop: stop.clone(), arrived }
+            Order { work: Work::Text(text), arrived }
         };
         let order = &order;
         let orders: Vec<Order> =
             prompts.iter().flat_map(|prompt| (0..n).map(move |i| order(prompt, i))).collect();
         let choices = orders.len();
-        let mut receivers = model.worker.submit(orders).map_err(refusal)?;
-        for receiver in &mut receivers {
-            // an answer has a status: what is refused is known before it begins
-            match receiver.recv().await {
-                Some(Update::Accepted) => {}
-                Some(Update::Failed(failure)) => return Err(failed(&failure)),
-                _ => return Err(failed(&Failure::Panic)),
-            }
-        }
+        let receivers = hand_over(model, orders).await?;
         let updates = receivers.into_iter().enumerate();
         let updates = select_all(updates.map(|(index, receiver)| Updates { index, receiver, ended: false }));
         Ok(Self { updates, choices, n, prompt_tokens, cached_tokens: 0, tokens: 0 })
@@ -101,7 +93,7 @@ impl Generation {
         loop {
             let (index, update) = self.updates.next().await?;
             let piece = match update {
-                Update::Accepted => continue,
+                Update::Accepted | Update::Embedded(_) => continue,
                 Update::Started { cached_tokens } => {
                     // a prompt counts once, however many answers it has
                     if index % self.n == 0 {
@@ -140,10 +132,57 @@ impl Generation {
         Ok((answers, self.usage()))
     }
 
+    /// How many answers there are.
+    pub(crate) const fn choices(&self) -> usize {
+        self.choices
+    }
+
     /// The numbers of tokens so far.
     pub(crate) const fn usage(&self) -> Usage {
         Usage::new(self.prompt_tokens, self.cached_tokens, self.tokens)
     }
+}
+
+/// Hands orders over; gives what becomes of each once all are accepted. An answer has a status: what is refused is
+/// known before it begins.
+///
+/// # Errors
+/// 429 if there is no place; 400 for what the engine refuses.
+async fn hand_over(model: &Model, orders: Vec<Order>) -> Result<Vec<Receiver<Update>>, ApiError> {
+    let mut receivers = model.worker.submit(orders).map_err(refusal)?;
+    for receiver in &mut receivers {
+        match receiver.recv().await {
+            Some(Update::Accepted) => {}
+            Some(Update::Failed(failure)) => return Err(failed(&failure)),
+            _ => return Err(failed(&Failure::Panic)),
+        }
+    }
+    Ok(receivers)
+}
+
+/// What each of `texts` means to the model: vectors of length 1.
+///
+/// # Errors
+/// As [`Generation::start`].
+pub(crate) async fn embed(
+    model: &Model,
+    texts: Vec<Vec<u32>>,
+    arrived: Instant,
+) -> Result<Vec<Vec<f32>>, ApiError> {
+    let order = |tokens| Order { work: Work::Embedding(EmbeddingJob { tokens, normalize: true }), arrived };
+    let receivers = hand_over(model, texts.into_iter().map(order).collect()).await?;
+    let mut embeddings = Vec::with_capacity(receivers.len());
+    for mut receiver in receivers {
+        embeddings.push(loop {
+            match receiver.recv().await {
+                Some(Update::Embedded(embedding)) => break embedding,
+                Some(Update::Failed(failure)) => return Err(failed(&failure)),
+                Some(_) => {}
+                None => return Err(failed(&Failure::Panic)),
+            }
+        });
+    }
+    Ok(embeddings)
 }
 
 /// What OpenAI's API calls it.

@@ -33,7 +33,8 @@ pub(crate) fn respond<C: Chunks>(generation: Generation, chunks: C) -> Response
 where
     C::Chunk: Send,
 {
-    let stream = Streaming { generation, chunks, begun: Vec::new() };
+    let begun = vec![false; generation.choices()];
+    let stream = Streaming { generation, chunks, begun };
     let events = stream::unfold(Some(stream), |streaming| async move {
         let mut streaming = streaming?;
         match streaming.generation.next().await {
@@ -54,15 +55,14 @@ where
 struct Streaming<C> {
     generation: Generation,
     chunks: C,
-    /// Answers that have begun.
-    begun: Vec<usize>,
+    /// Which answers have begun.
+    begun: Vec<bool>,
 }
 
 impl<C: Chunks> Streaming<C> {
     fn say(&mut self, Said { index, piece }: Said) -> Vec<Event> {
         let mut said = Vec::new();
-        if !self.begun.contains(&index) {
-            self.begun.push(index);
+        if !std::mem::replace(&mut self.begun[index], true) {
             said.extend(self.chunks.first(index));
         }
         said.extend(self.chunks.piece(index, piece));

@@ -9,6 +9,7 @@ mod format;
 mod generation;
 mod json;
 mod message;
+mod plain;
 mod prompt;
 mod source;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use self::generation::without_generation_tags;
 use self::prompt::{Marker, texts_of};
 
 pub use self::message::{Function, FunctionCall, Message, Tool, ToolCall, ToolKind};
+pub use self::plain::joined;
 pub use self::prompt::Prompt;
 pub use self::source::ChatTemplates;
 /// A value of a template: what JSON can say.

@@ -1,10 +1,13 @@
 //! `/v1/chat/completions`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use thermite_engine::chat::Message;
 use utoipa::ToSchema;
 
-use super::{ApiError, ChatLogprobs, Fields, Other, Parameters, Usage, check, read};
+use super::{
+    ApiError, Call, CallDelta, ChatLogprobs, ChatTool, Fields, Other, Parameters, ToolChoice, Usage, check,
+    read,
+};
 use crate::limits::Limits;
 
 /// A conversation to be answered.
@@ -14,6 +17,8 @@ pub(crate) struct ChatRequest {
     pub(crate) messages: Vec<ChatMessage>,
     #[serde(flatten)]
     pub(crate) likelihood: Likelihood,
+    #[serde(flatten)]
+    pub(crate) tools: Tools,
     #[serde(flatten)]
     pub(crate) parameters: Parameters,
 }
@@ -28,6 +33,10 @@ pub(crate) struct ChatMessage {
     content: Option<Content>,
     /// The speaker's name, which only some chat templates write.
     name: Option<String>,
+    /// The tools that an assistant called.
+    tool_calls: Option<Vec<Call>>,
+    /// The call that a tool answers.
+    tool_call_id: Option<String>,
     /// What other servers' models refused with; no chat template writes it.
     #[serde(rename = "refusal")]
     _refusal: Option<String>,
@@ -40,6 +49,7 @@ pub(crate) enum Role {
     Developer,
     User,
     Assistant,
+    Tool,
 }
 
 impl Role {
@@ -48,11 +58,12 @@ impl Role {
             Self::System | Self::Developer => "system",
             Self::User => "user",
             Self::Assistant => "assistant",
+            Self::Tool => "tool",
         }
     }
 }
 
-/// A text, or its parts.
+/// A text, or its parts: a line each.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(untagged, expecting = "expected a string or a list of parts of type text")]
 pub(crate) enum Content {
@@ -71,7 +82,10 @@ impl Content {
     fn into_text(self) -> String {
         match self {
             Self::Text(text) => text,
-            Self::Parts(parts) => parts.into_iter().map(|Part::Text { text }| text).collect(),
+            Self::Parts(parts) => {
+                let texts: Vec<String> = parts.into_iter().map(|Part::Text { text }| text).collect();
+                texts.join("\n")
+            }
         }
     }
 }
@@ -108,6 +122,24 @@ impl Likelihood {
     }
 }
 
+/// Tools that the model may call.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct Tools {
+    /// The tools.
+    pub(crate) tools: Option<Vec<ChatTool>>,
+    /// Whether it calls them, and which.
+    #[serde(rename = "tool_choice")]
+    pub(crate) choice: Option<ToolChoice>,
+    /// Whether it may call more than one in an answer.
+    #[serde(rename = "parallel_tool_calls")]
+    #[schema(default = true)]
+    pub(crate) parallel: Option<bool>,
+}
+
+impl Tools {
+    const FIELDS: &[&str] = &["tools", "tool_choice", "parallel_tool_calls"];
+}
+
 #[derive(Deserialize)]
 struct Messages {
     messages: Vec<ChatMessage>,
@@ -130,7 +162,7 @@ impl ChatRequest {
     /// # Errors
     /// 400 for a field that is unknown, not supported or of another form.
     pub(crate) fn read(fields: &Fields, limits: &Limits) -> Result<Self, ApiError> {
-        let known: [&[&str]; 3] = [&["messages"], Likelihood::FIELDS, Parameters::FIELDS];
+        let known: [&[&str]; 4] = [&["messages"], Likelihood::FIELDS, Tools::FIELDS, Parameters::FIELDS];
         check(fields, &known, &[Parameters::OTHERS, Self::OTHERS].concat())?;
         let Messages { messages } = read(fields)?;
         if messages.is_empty() || messages.len() > limits.messages {
@@ -138,23 +170,25 @@ impl ChatRequest {
                 format!("messages has {} entries; it must have 1 to {}", messages.len(), limits.messages);
             return Err(ApiError::invalid(message).param("messages"));
         }
-        Ok(Self { messages, likelihood: read(fields)?, parameters: read(fields)? })
+        let (likelihood, tools) = (read(fields)?, read(fields)?);
+        Ok(Self { messages, likelihood, tools, parameters: read(fields)? })
     }
 }
 
 impl ChatMessage {
-    /// The message as chat templates want it.
-    pub(crate) fn into_json(self) -> Value {
-        let mut message = json!({ "role": self.role.name(), "content": self.text() });
-        if let Some(name) = self.name {
-            message["name"] = name.into();
-        }
-        message
-    }
-
-    /// What is said.
-    pub(crate) fn text(&self) -> String {
-        self.content.clone().map(Content::into_text).unwrap_or_default()
+    /// The same in the engine's terms.
+    ///
+    /// # Errors
+    /// 400 for calls whose arguments are no JSON object.
+    pub(crate) fn into_message(self) -> Result<Message, ApiError> {
+        let calls = self.tool_calls.unwrap_or_default().into_iter().map(Call::into_engine);
+        Ok(Message {
+            role: self.role.name().to_owned(),
+            content: self.content.map(Content::into_text).unwrap_or_default(),
+            name: self.name,
+            tool_calls: calls.collect::<Result<_, _>>()?,
+            tool_call_id: self.tool_call_id,
+        })
     }
 }
 
@@ -176,7 +210,7 @@ pub(crate) struct ChatResponse {
 pub(crate) struct ChatChoice {
     pub(crate) index: usize,
     pub(crate) message: Answer,
-    /// `stop` or `length`.
+    /// `stop`, `length` or `tool_calls`.
     #[schema(value_type = String)]
     pub(crate) finish_reason: &'static str,
     pub(crate) logprobs: Option<ChatLogprobs>,
@@ -188,6 +222,9 @@ pub(crate) struct Answer {
     #[schema(value_type = String, example = "assistant")]
     pub(crate) role: &'static str,
     pub(crate) content: Option<String>,
+    /// The tools that it calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<Call>,
     /// Always null: models refuse in words.
     pub(crate) refusal: Option<String>,
 }
@@ -224,4 +261,6 @@ pub(crate) struct Delta {
     pub(crate) role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_calls: Vec<CallDelta>,
 }

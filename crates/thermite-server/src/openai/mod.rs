@@ -2,6 +2,7 @@
 
 mod chat;
 mod completion;
+mod embedding;
 mod error;
 mod fields;
 mod format;
@@ -9,9 +10,11 @@ mod logprobs;
 mod model;
 mod parameters;
 mod tokenize;
+mod tools;
 
 pub(crate) use chat::*;
 pub(crate) use completion::*;
+pub(crate) use embedding::*;
 pub(crate) use error::{ApiError, ErrorBody};
 pub(crate) use fields::{Fields, Other, check, read};
 pub(crate) use format::ResponseFormat;
@@ -19,3 +22,4 @@ pub(crate) use logprobs::*;
 pub(crate) use model::*;
 pub(crate) use parameters::*;
 pub(crate) use tokenize::*;
+pub(crate) use tools::*;

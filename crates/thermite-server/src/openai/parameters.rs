@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::{ApiError, Other, ResponseFormat};
 use crate::limits::Limits;
+use crate::worker::TextJob;
 
 /// How each token is chosen, and when the text ends.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -159,7 +160,7 @@ impl Parameters {
     ///
     /// # Errors
     /// 400 for too many or too long ones.
-    pub(crate) fn stop(&self, limits: &Limits) -> Result<Vec<String>, ApiError> {
+    fn stop(&self, limits: &Limits) -> Result<Vec<String>, ApiError> {
         let stop = self.stop.clone().map(OneOrMany::into_vec).unwrap_or_default();
         let too_long = stop.iter().any(|stop| stop.len() > limits.stop_bytes);
         if stop.len() > limits.stops || too_long {
@@ -174,7 +175,7 @@ impl Parameters {
     ///
     /// # Errors
     /// 400 for the first that is outside its range.
-    pub(crate) fn job(&self, limits: &Limits) -> Result<Job, ApiError> {
+    pub(crate) fn job(&self, limits: &Limits) -> Result<TextJob, ApiError> {
         if self.stream_options.is_some() && !self.is_stream() {
             let message = "stream_options is for requests with stream: true";
             return Err(ApiError::invalid(message).param("stream_options"));
@@ -204,7 +205,7 @@ impl Parameters {
             logit_bias: self.logit_bias()?,
             ..Job::default()
         };
-        Ok(job)
+        Ok(TextJob { job, stop: self.stop(limits)?, shown: Vec::new() })
     }
 
     fn logit_bias(&self) -> Result<Vec<(u32, f32)>, ApiError> {

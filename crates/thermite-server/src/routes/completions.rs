@@ -42,25 +42,23 @@ pub(super) async fn complete(
     let CompletionRequest { prompt, logprobs, parameters } = CompletionRequest::read(&fields)?;
     let model = state.model(parameters.model.as_deref())?;
     let limits = &state.limits;
-    let (n, stop) = (parameters.n(limits)?, parameters.stop(limits)?);
-    let (mut job, grammar) = (parameters.job(limits)?, parameters.grammar()?);
-    job.logprobs = logprobs;
+    let (n, mut text, grammar) = (parameters.n(limits)?, parameters.job(limits)?, parameters.grammar()?);
+    text.job.logprobs = logprobs;
     let texts = prompt.into_texts("prompt", limits)?;
     let (preparing, limits) = (Arc::clone(&model), limits.clone());
     let prepared = state.off_thread(move || {
-        job.constraint = grammar.map(|grammar| preparing.compile(&grammar)).transpose()?;
-        Ok((all_tokens(&preparing, texts, "prompt", &limits)?, job))
+        text.job.constraint = grammar.map(|grammar| preparing.compile(&grammar)).transpose()?;
+        Ok((all_tokens(&preparing, texts, "prompt", &limits)?, text))
     });
-    let (prompts, job) = prepared.await?;
-    let offsets = vec![0; prompts.len() * n];
-    let generation = Generation::start(&model, prompts, n, job, stop, arrived).await?;
+    let (prompts, text) = prepared.await?;
+    let generation = Generation::start(&model, prompts, n, text, arrived).await?;
     let mut writer = Writer {
         id: format!("cmpl-{id}"),
         created: unix_seconds(),
         model,
         include_usage: parameters.include_usage(),
         logprobs: logprobs.is_some(),
-        offsets,
+        offsets: vec![0; generation.choices()],
     };
     if parameters.is_stream() {
         return Ok(sse::respond(generation, writer));

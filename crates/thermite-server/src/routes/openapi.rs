@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::{chat, completions, health, metrics, models, tokenize};
+use super::{chat, completions, embeddings, health, metrics, models, tokenize};
 
 /// The document of the API.
 #[derive(OpenApi)]
@@ -13,6 +13,7 @@ use super::{chat, completions, health, metrics, models, tokenize};
     paths(
         chat::complete,
         completions::complete,
+        embeddings::embeddings,
         models::list,
         models::one,
         tokenize::tokenize,

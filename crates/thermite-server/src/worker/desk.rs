@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use thermite_engine::scheduler::{Event, JobId};
-use thermite_engine::{Error, FinishReason, Logprobs};
+use thermite_engine::{Error, FinishReason, Logprobs, Writer};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::openai::Chosen;
 
-use super::text::Writer;
-use super::{Failure, Fault, Message, ModelMetrics, Order, Scheduling, Seat, Update};
+use super::{Failure, Fault, Message, ModelMetrics, Order, Scheduling, Seat, TextJob, Update, Work};
 
 /// A request in hand.
 struct Open {
     reply: Sender<Update>,
-    writer: Writer,
+    /// What writes its text, if it is one.
+    writer: Option<Writer>,
     tokens: usize,
     prompt_tokens: usize,
     /// Goes on past the model's own end of text.
@@ -90,12 +90,9 @@ impl Desk {
     }
 
     fn take(&mut self, order: Order, reply: Sender<Update>, place: OwnedSemaphorePermit) {
-        let Order { job, stop, arrived } = order;
-        let (prompt_tokens, ignore_eos) = (job.prompt.len(), job.ignore_eos);
-        let writer = Writer::new(self.scheduling.tokenizer(), &stop).map_err(Error::from);
-        let taken = writer.and_then(|writer| Ok((writer, self.scheduling.submit(job)?)));
-        match taken {
-            Ok((writer, id)) => {
+        let Order { work, arrived } = order;
+        match self.hand_over(work) {
+            Ok((id, writer, prompt_tokens, ignore_eos)) => {
                 let open = Open {
                     reply,
                     writer,
@@ -111,6 +108,23 @@ impl Desk {
             }
             Err(error) => {
                 let _ = reply.try_send(Update::Failed(Failure::Engine(Arc::new(error))));
+            }
+        }
+    }
+
+    /// Gives the scheduler's number for it, what writes its text, the tokens of its prompt, and whether it goes on
+    /// past the model's own end of text.
+    fn hand_over(&mut self, work: Work) -> Result<(JobId, Option<Writer>, usize, bool), Error> {
+        match work {
+            Work::Text(text) => {
+                let TextJob { job, stop, shown } = text;
+                let writer = Writer::new(self.scheduling.tokenizer(), &stop, shown)?;
+                let (prompt_tokens, ignore_eos) = (job.prompt.len(), job.ignore_eos);
+                Ok((self.scheduling.submit(job)?, Some(writer), prompt_tokens, ignore_eos))
+            }
+            Work::Embedding(job) => {
+                let prompt_tokens = job.tokens.len();
+                Ok((self.scheduling.submit_embedding(job)?, None, prompt_tokens, false))
             }
         }
     }
@@ -181,6 +195,12 @@ impl Desk {
                     self.token(job, token, logprobs, now);
                 }
                 Event::Finished { job, reason } => self.finished(job, reason),
+                Event::Embedded { job, embedding } => {
+                    if let Some(request) = self.open.remove(&job) {
+                        self.metrics.prompt_tokens.increment(request.prompt_tokens as u64);
+                        request.tell(Update::Embedded(embedding));
+                    }
+                }
                 Event::Failed { job, error } => {
                     if let Some(request) = self.open.remove(&job) {
                         self.metrics.failed.increment(1);
@@ -208,7 +228,7 @@ impl Desk {
         if self.scheduling.tokenizer().is_eos(token) && !request.ignore_eos {
             return; // the end is no part of the text
         }
-        let step = request.writer.push(token);
+        let step = request.writer.as_mut().map(|writer| writer.push(token)).unwrap_or_default();
         let chosen = logprobs.map(|logprobs| Chosen { token, logprobs });
         if !step.text.is_empty() || chosen.is_some() {
             request.tell(Update::Text { text: step.text, chosen });
@@ -222,7 +242,7 @@ impl Desk {
     fn finished(&mut self, job: JobId, reason: FinishReason) {
         // one that a stop string ended is not there any more
         let Some(Open { reply, writer, tokens, .. }) = self.open.remove(&job) else { return };
-        let rest = writer.finish();
+        let rest = writer.map(Writer::finish).unwrap_or_default();
         if !rest.is_empty() {
             let _ = reply.try_send(Update::Text { text: rest, chosen: None });
         }

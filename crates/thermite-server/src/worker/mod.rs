@@ -11,12 +11,11 @@ mod metrics;
 mod scheduling;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use thermite_engine::scheduler::Job;
+use thermite_engine::scheduler::{EmbeddingJob, Job};
 use thermite_engine::{Error, FinishReason};
 use tokio::sync::mpsc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,15 +27,33 @@ pub(crate) use self::faults::{Fault, Faults};
 pub(crate) use self::metrics::ModelMetrics;
 pub(crate) use self::scheduling::Scheduling;
 
-/// A request for text, as the thread takes it.
+/// A request, as the thread takes it.
 #[derive(Debug)]
 pub(crate) struct Order {
+    /// What the scheduler is asked.
+    pub(crate) work: Work,
+    /// When the request came.
+    pub(crate) arrived: Instant,
+}
+
+/// What a scheduler can be asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Work {
+    /// A text.
+    Text(TextJob),
+    /// What a text means to the model.
+    Embedding(EmbeddingJob),
+}
+
+/// A job with what its text is watched for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TextJob {
     /// What the scheduler is asked.
     pub(crate) job: Job,
     /// Strings that end the text.
     pub(crate) stop: Vec<String>,
-    /// When the request came.
-    pub(crate) arrived: Instant,
+    /// Special tokens that the text spells out.
+    pub(crate) shown: Vec<u32>,
 }
 
 /// What became of a request.
@@ -51,7 +68,9 @@ pub(crate) enum Update {
     },
     /// More of its text, and what was asked of the tokens chosen since the last update.
     Text { text: String, chosen: Option<Chosen> },
-    /// It is done.
+    /// An embedding is done; nothing follows.
+    Embedded(Vec<f32>),
+    /// A text is done.
     Finished {
         /// Why.
         reason: FinishReason,
@@ -143,7 +162,7 @@ impl Worker {
             .into_iter()
             .map(|order| {
                 let place = taken.split(1).ok_or(Refusal::Full { places })?;
-                let (reply, updates) = mpsc::channel(room(&order.job));
+                let (reply, updates) = mpsc::channel(room(&order.work));
                 self.sender.try_send(Message::Order { order, reply, place }).map_err(|_| Refusal::Gone)?;
                 Ok(updates)
             })
@@ -168,7 +187,10 @@ impl Seat {
     }
 }
 
-/// Updates that a job can have at most: one for each token, and four besides.
-fn room(job: &Job) -> usize {
-    job.max_tokens.unwrap_or(0) + 4
+/// Updates that there can be at most: one for each token, and four besides.
+fn room(work: &Work) -> usize {
+    match work {
+        Work::Text(text) => text.job.max_tokens.unwrap_or(0) + 4,
+        Work::Embedding(_) => 4,
+    }
 }

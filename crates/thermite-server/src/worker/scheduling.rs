@@ -1,13 +1,15 @@
 //! What a worker needs of a scheduler, whatever device it runs on.
 
 use thermite_device::Device;
-use thermite_engine::scheduler::{Event, Job, JobId, Status};
+use thermite_engine::scheduler::{EmbeddingJob, Event, Job, JobId, Status};
 use thermite_engine::{Error, Scheduler, Tokenizer};
 
 /// What a worker needs of a scheduler.
 pub(crate) trait Scheduling {
     /// Takes a request on.
     fn submit(&mut self, job: Job) -> Result<JobId, Error>;
+    /// Takes a request for an embedding on.
+    fn submit_embedding(&mut self, job: EmbeddingJob) -> Result<JobId, Error>;
     /// Ends a request.
     fn cancel(&mut self, id: JobId);
     /// Runs one batch.
@@ -21,6 +23,10 @@ pub(crate) trait Scheduling {
 impl<D: Device> Scheduling for Scheduler<D> {
     fn submit(&mut self, job: Job) -> Result<JobId, Error> {
         Self::submit(self, job)
+    }
+
+    fn submit_embedding(&mut self, job: EmbeddingJob) -> Result<JobId, Error> {
+        Self::submit_embedding(self, job)
     }
 
     fn cancel(&mut self, id: JobId) {

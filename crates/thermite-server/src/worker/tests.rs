@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use thermite_device::cpu::Cpu;
-use thermite_engine::scheduler::{Event, Job, JobId, Status};
+use thermite_engine::scheduler::{EmbeddingJob, Event, Job, JobId, Status};
 use thermite_engine::{BUILTIN, Engine, EngineOptions, Error, SamplingParams, Tokenizer, open_model};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -23,6 +23,10 @@ struct Faulty {
 impl Scheduling for Faulty {
     fn submit(&mut self, job: Job) -> Result<JobId, Error> {
         self.inner.submit(job)
+    }
+
+    fn submit_embedding(&mut self, job: EmbeddingJob) -> Result<JobId, Error> {
+        self.inner.submit_embedding(job)
     }
 
     fn cancel(&mut self, id: JobId) {
@@ -58,18 +62,15 @@ fn model(at: usize, panics: bool) -> Model {
 }
 
 fn orders(number: usize) -> Vec<Order> {
-    let order = || Order {
-        job: Job {
-            prompt: vec![1, 2, 3],
-            sampling: SamplingParams::greedy(),
-            max_tokens: Some(20),
-            ignore_eos: true,
-            ..Job::default()
-        },
-        stop: Vec::new(),
-        arrived: Instant::now(),
+    let job = Job {
+        prompt: vec![1, 2, 3],
+        sampling: SamplingParams::greedy(),
+        max_tokens: Some(20),
+        ignore_eos: true,
+        ..Job::default()
     };
-    (0..number).map(|_| order()).collect()
+    let work = Work::Text(TextJob { job, ..TextJob::default() });
+    (0..number).map(|_| Order { work: work.clone(), arrived: Instant::now() }).collect()
 }
 
 /// All that is told of a request.

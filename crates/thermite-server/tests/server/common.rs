@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use thermite_device::cpu::Cpu;
+use thermite_engine::chat::{ChatTemplate, ChatTemplates};
 use thermite_engine::{BUILTIN, Engine, EngineOptions, Error, open_model};
 use thermite_server::{Keys, Limits, Loaded, Queue, Server, ServerError, ServerOptions, Shutdown};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,12 +19,14 @@ pub(crate) struct Setup {
     pub(crate) options: ServerOptions,
     pub(crate) queue: Queue,
     pub(crate) chunk: usize,
+    /// The model's chat template; it has none of its own.
+    pub(crate) template: Option<&'static str>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let options = ServerOptions { drain_time: Duration::from_secs(20), ..ServerOptions::default() };
-        Self { options, queue: Queue { running: 8, waiting: 64 }, chunk: 64 }
+        Self { options, queue: Queue { running: 8, waiting: 64 }, chunk: 64, template: None }
     }
 }
 
@@ -56,9 +59,14 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start(setup: Setup) -> Self {
-        let Setup { options, queue, chunk } = setup;
+        let Setup { options, queue, chunk, template } = setup;
         let mut server = Server::new(options).unwrap();
-        let load = move || Loaded::new(engine(chunk, queue.running), None, queue);
+        let templates = move || {
+            let template =
+                template.map(|source| ChatTemplate::new(source, "the test's template", None, None));
+            template.map(|template| ChatTemplates::new(template.unwrap()))
+        };
+        let load = move || Loaded::new(engine(chunk, queue.running), templates(), queue);
         server.add_model::<Error>(BUILTIN, load).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -9,3 +9,4 @@ mod guards;
 mod refusals;
 mod routes;
 mod texts;
+mod tools;

@@ -190,3 +190,33 @@ async fn likelihoods_bias_and_form() {
     assert!(said["big"].is_boolean(), "{said}");
     server.end().await;
 }
+
+#[tokio::test]
+async fn embeddings_are_the_same_in_either_form_and_in_company() {
+    use base64::Engine as _;
+    let server = TestServer::new().await;
+    let ask = async |input: Value, format: &str| {
+        let answer =
+            server.ask("/v1/embeddings", &json!({ "input": input, "encoding_format": format })).await;
+        let data = answer["data"].as_array().unwrap().clone();
+        (
+            data.into_iter().map(|item| item["embedding"].clone()).collect::<Vec<_>>(),
+            answer["usage"]["prompt_tokens"].clone(),
+        )
+    };
+    let (all, tokens) = ask(json!(PROMPTS), "float").await;
+    assert_eq!(all.len(), PROMPTS.len());
+    assert!(tokens.as_u64().unwrap() > 10);
+    for (prompt, expected) in PROMPTS.iter().zip(&all) {
+        let numbers: Vec<f32> = serde_json::from_value(expected.clone()).unwrap();
+        assert!((numbers.iter().map(|x| x * x).sum::<f32>().sqrt() - 1.0).abs() < 1e-4);
+        assert_eq!(&ask(json!(prompt), "float").await.0[0], expected);
+        let base64 = ask(json!(prompt), "base64").await.0.remove(0);
+        let bytes = base64::prelude::BASE64_STANDARD.decode(base64.as_str().unwrap()).unwrap();
+        let read: Vec<f32> =
+            bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        assert_eq!(read, numbers);
+    }
+    server.idle().await;
+    server.end().await;
+}

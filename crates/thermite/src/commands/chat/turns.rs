@@ -1,7 +1,7 @@
 //! How a line becomes tokens: as a message in the model's chat template, or as more of one text.
 
 use thermite_device::Device;
-use thermite_engine::chat::{ChatTemplates, Conversation, Message};
+use thermite_engine::chat::{ChatTemplates, Conversation, Message, joined};
 use thermite_engine::{Engine, Tokenizer, load_chat_templates};
 use thermite_formats::ModelFiles;
 
@@ -119,28 +119,4 @@ pub(crate) fn templates_of(
         Some(templates) => Some((templates, None)),
         None => ChatTemplates::of_vocabulary(tokenizer).map(|(templates, name)| (templates, Some(name))),
     })
-}
-
-/// `line` as it goes behind a text that ends in `last`: words do not run into each other.
-fn joined(last: Option<char>, line: &str) -> String {
-    let opens_word = line.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '"' | '“' | '('));
-    match last {
-        Some(last) if opens_word && !last.is_whitespace() => format!(" {line}"),
-        _ => line.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_do_not_run_into_each_other() {
-        assert_eq!(joined(None, "Once"), "Once");
-        assert_eq!(joined(Some('.'), "Then"), " Then");
-        assert_eq!(joined(Some('\n'), "Then"), "Then");
-        assert_eq!(joined(Some('d'), ", and"), ", and");
-        assert_eq!(joined(Some('d'), " and"), " and");
-        assert_eq!(joined(Some('d'), ""), "");
-    }
 }

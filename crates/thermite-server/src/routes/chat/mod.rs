@@ -1,0 +1,68 @@
+//! `POST /v1/chat/completions`.
+
+mod answers;
+mod prompt;
+mod speech;
+
+use std::sync::Arc;
+
+use axum::extract::State as Extract;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+
+use self::answers::Answers;
+use self::prompt::{Asked, Prepared};
+use self::speech::Speech;
+use crate::clock::unix_seconds;
+use crate::generation::Generation;
+use crate::guard::{Arrived, JsonObject, RequestId};
+use crate::openai::{ApiError, ChatChunk, ChatRequest, ChatResponse, ErrorBody};
+use crate::sse;
+use crate::state::Shared;
+
+/// Answers a conversation.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    tag = "OpenAI",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer, or with `stream` its pieces as server-sent events", content(
+            (ChatResponse = "application/json"),
+            (ChatChunk = "text/event-stream"),
+        )),
+        (status = "4XX", description = "The request is refused", body = ErrorBody),
+        (status = "5XX", description = "The server failed, or shuts down", body = ErrorBody),
+    ),
+)]
+pub(super) async fn complete(
+    Extract(state): Shared,
+    Extension(RequestId(id)): Extension<RequestId>,
+    Extension(Arrived(arrived)): Extension<Arrived>,
+    JsonObject(fields): JsonObject,
+) -> Result<Response, ApiError> {
+    let ChatRequest { messages, likelihood, tools, parameters } = ChatRequest::read(&fields, &state.limits)?;
+    let model = state.model(parameters.model.as_deref())?;
+    let limits = &state.limits;
+    let (n, mut text, grammar) = (parameters.n(limits)?, parameters.job(limits)?, parameters.grammar()?);
+    text.job.logprobs = likelihood.wanted()?;
+    let (logprobs, several) = (text.job.logprobs.is_some(), tools.parallel.unwrap_or(true));
+    let asked = Asked { messages, tools, grammar, text };
+    let (preparing, limits) = (Arc::clone(&model), limits.clone());
+    let prepared = state.off_thread(move || asked.prepare(&preparing, &limits)).await?;
+    let Prepared { tokens, text, format } = prepared;
+    let generation = Generation::start(&model, vec![tokens], n, text, arrived).await?;
+    let answers = Answers {
+        speeches: (0..n).map(|i| Speech::new(format, format!("{id}_{i}"), several)).collect(),
+        id: format!("chatcmpl-{id}"),
+        created: unix_seconds(),
+        model,
+        logprobs,
+        include_usage: parameters.include_usage(),
+    };
+    if parameters.is_stream() {
+        return Ok(sse::respond(generation, answers));
+    }
+    let (answered, usage) = generation.collect().await?;
+    Ok(Json(answers.whole(answered, usage)).into_response())
+}
