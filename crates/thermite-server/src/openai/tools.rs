@@ -12,7 +12,7 @@ use super::ApiError;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChatTool {
     #[serde(rename = "type")]
-    kind: Kind,
+    _kind: Kind,
     function: ToolFunction,
 }
 

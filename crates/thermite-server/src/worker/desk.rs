@@ -27,13 +27,19 @@ struct Open {
     arrived: Instant,
     /// When its last token was chosen.
     last: Option<Instant>,
-    /// Given back when the request is done.
-    _place: OwnedSemaphorePermit,
+    /// Given back before the reader is told of the end: who has read that finds a place.
+    place: OwnedSemaphorePermit,
 }
 
 impl Open {
     /// Tells the reader; one that is gone is noticed before the next step.
     fn tell(&self, update: Update) {
+        let _ = self.reply.try_send(update);
+    }
+
+    /// Tells the reader the last there is.
+    fn end(self, update: Update) {
+        drop(self.place);
         let _ = self.reply.try_send(update);
     }
 }
@@ -93,20 +99,13 @@ impl Desk {
         let Order { work, arrived } = order;
         match self.hand_over(work) {
             Ok((id, writer, prompt_tokens, ignore_eos)) => {
-                let open = Open {
-                    reply,
-                    writer,
-                    tokens: 0,
-                    prompt_tokens,
-                    ignore_eos,
-                    arrived,
-                    last: None,
-                    _place: place,
-                };
+                let open =
+                    Open { reply, writer, tokens: 0, prompt_tokens, ignore_eos, arrived, last: None, place };
                 open.tell(Update::Accepted);
                 self.open.insert(id, open);
             }
             Err(error) => {
+                drop(place);
                 let _ = reply.try_send(Update::Failed(Failure::Engine(Arc::new(error))));
             }
         }
@@ -168,13 +167,14 @@ impl Desk {
     fn fail_all(&mut self, failure: &Failure) {
         for (_, request) in self.open.drain() {
             self.metrics.failed.increment(1);
-            request.tell(Update::Failed(failure.clone()));
+            request.end(Update::Failed(failure.clone()));
         }
     }
 
     /// After a panic: all that still comes is told that there is nobody.
     fn refuse_all(&mut self) {
-        while let Some(Message::Order { reply, .. }) = self.seat.receiver.blocking_recv() {
+        while let Some(Message::Order { reply, place, .. }) = self.seat.receiver.blocking_recv() {
+            drop(place);
             self.metrics.failed.increment(1);
             let _ = reply.try_send(Update::Failed(Failure::Panic));
         }
@@ -198,13 +198,13 @@ impl Desk {
                 Event::Embedded { job, embedding } => {
                     if let Some(request) = self.open.remove(&job) {
                         self.metrics.prompt_tokens.increment(request.prompt_tokens as u64);
-                        request.tell(Update::Embedded(embedding));
+                        request.end(Update::Embedded(embedding));
                     }
                 }
                 Event::Failed { job, error } => {
                     if let Some(request) = self.open.remove(&job) {
                         self.metrics.failed.increment(1);
-                        request.tell(Update::Failed(Failure::Engine(error)));
+                        request.end(Update::Failed(Failure::Engine(error)));
                     }
                 }
             }
@@ -241,11 +241,12 @@ impl Desk {
 
     fn finished(&mut self, job: JobId, reason: FinishReason) {
         // one that a stop string ended is not there any more
-        let Some(Open { reply, writer, tokens, .. }) = self.open.remove(&job) else { return };
-        let rest = writer.map(Writer::finish).unwrap_or_default();
+        let Some(mut request) = self.open.remove(&job) else { return };
+        let rest = request.writer.take().map(Writer::finish).unwrap_or_default();
         if !rest.is_empty() {
-            let _ = reply.try_send(Update::Text { text: rest, chosen: None });
+            request.tell(Update::Text { text: rest, chosen: None });
         }
-        let _ = reply.try_send(Update::Finished { reason, tokens });
+        let tokens = request.tokens;
+        request.end(Update::Finished { reason, tokens });
     }
 }
