@@ -84,6 +84,11 @@ impl ToolChoice {
         matches!(self, Self::Mode(ToolMode::None))
     }
 
+    /// Whether one tool is named, to be called once.
+    pub(crate) const fn is_named(&self) -> bool {
+        matches!(self, Self::Named(_))
+    }
+
     /// Those of `tools` of which one must be called, if one must.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ impl Asked {
         limits.check_text("messages", bytes)?;
 
         let choice = tools.choice.unwrap_or(ToolChoice::Mode(ToolMode::Auto));
-        let several = tools.parallel.unwrap_or(true);
+        let several = tools.parallel.unwrap_or(true) && !choice.is_named();
         let tools: Vec<Tool> = tools.tools.unwrap_or_default().into_iter().map(Tool::from).collect();
         let forced = choice.forced(&tools)?;
         if tools.is_empty() || choice.is_none() {
