@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 #[test]
 fn help() {
     insta::assert_snapshot!("help", stdout(&["--help"]));
-    for command in
-        ["generate", "chat", "serve", "eval", "tokenize", "inspect", "quantize", "flow", "completions"]
-    {
+    for command in ["generate", "chat", "eval", "tokenize", "inspect", "quantize", "flow", "completions"] {
         insta::assert_snapshot!(format!("help_{command}"), stdout(&[command, "--help"]));
     }
 }
