@@ -16,23 +16,33 @@ struct File {
     bytes: &'static [u8],
 }
 
-static FILES: [File; 3] = [
-    File {
-        path: "/",
-        content_type: "text/html; charset=utf-8",
-        bytes: include_bytes!("../../page/index.html"),
-    },
-    File {
-        path: "/app.js",
-        content_type: "text/javascript; charset=utf-8",
-        bytes: include_bytes!("../../page/app.js"),
-    },
-    File {
-        path: "/style.css",
-        content_type: "text/css; charset=utf-8",
-        bytes: include_bytes!("../../page/style.css"),
-    },
-];
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+/// A table of paths, files of `page/` and their types.
+macro_rules! files {
+    ($($path:literal $name:literal $content_type:expr,)*) => {
+        [$(File { path: $path, content_type: $content_type, bytes: include_bytes!(concat!("../../page/", $name)) }),*]
+    };
+}
+
+static FILES: &[File] = &files! {
+    "/" "index.html" HTML,
+    "/style.css" "style.css" CSS,
+    "/icon.svg" "icon.svg" SVG,
+    "/theme.js" "theme.js" JS,
+    "/app.js" "app.js" JS,
+    "/api.js" "api.js" JS,
+    "/dom.js" "dom.js" JS,
+    "/markdown.js" "markdown.js" JS,
+    "/run.js" "run.js" JS,
+    "/settings.js" "settings.js" JS,
+    "/sidebar.js" "sidebar.js" JS,
+    "/store.js" "store.js" JS,
+    "/view.js" "view.js" JS,
+};
 
 /// Scripts and styles are this server's own files, and so is everything that the page may ask.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -45,7 +55,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
-static TAGS: LazyLock<[HeaderValue; 3]> = LazyLock::new(|| FILES.each_ref().map(File::tag));
+static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| FILES.iter().map(File::tag).collect());
 
 impl File {
     /// What changes with the file's content.
