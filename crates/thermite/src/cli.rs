@@ -2,6 +2,7 @@
 
 mod help;
 mod kernels;
+mod load;
 mod model;
 mod quantize;
 mod sampling;
@@ -19,6 +20,7 @@ use thermite_model::random::Shape;
 pub(crate) use self::kernels::{
     BenchKernelsArgs, CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs,
 };
+use self::load::LoadArgs;
 pub(crate) use self::model::{AttentionArg, DeviceKind, ModelArgs, RunArgs, SizeArgs};
 use self::model::{at_least_one, whole};
 pub(crate) use self::quantize::QuantizeArgs;
@@ -202,8 +204,8 @@ pub(crate) struct BenchArgs {
     /// Type of such a shape's matrices
     #[arg(long, value_name = "TYPE", default_value = "F16", value_parser = weight_type(), ignore_case = true, requires = "shape")]
     pub(crate) weights: DType,
-    /// Tokens of the prompts
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [128usize, 480], value_parser = at_least_one)]
+    /// Tokens of the prompts; with --serve [default: 128], one of these, by chance, for each request
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [128usize, 480], value_parser = at_least_one, default_value_if("serve", "true", "128"))]
     pub(crate) prompt: Vec<usize>,
     /// Tokens to decode
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = at_least_one)]
@@ -223,6 +225,8 @@ pub(crate) struct BenchArgs {
     /// Draw a plot too
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
     #[command(flatten)]
     pub(crate) run: RunArgs,
 }

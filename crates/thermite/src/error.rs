@@ -51,6 +51,14 @@ pub(crate) enum Error {
         /// Why.
         reason: String,
     },
+    /// A server that is to be measured, and cannot.
+    #[error("{url}: {reason}")]
+    Measured {
+        /// Where it is.
+        url: String,
+        /// Why.
+        reason: String,
+    },
     /// A model that cannot be fetched.
     #[cfg(feature = "pull")]
     #[error(transparent)]

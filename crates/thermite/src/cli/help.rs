@@ -102,10 +102,17 @@ pub(super) const BENCH: &str = "\
 Prefill is reading a prompt, decode is writing token by token. Each figure is
 the median of several runs, with the slowest and the fastest.
 
+With --serve, requests go to a server as its users send them, and each gets a
+text of --tokens tokens back: the time to the first token, the time from one to
+the next, and the tokens that all get in a second. A percentile is the smallest
+measured value that so many percent of all do not exceed (nearest rank).
+
 Examples:
   thermite bench
   thermite bench --shape gpt2-124m --prompt 512 --tokens 64
-  thermite bench --format json --svg speed.svg";
+  thermite bench --format json --svg speed.svg
+  thermite bench --serve --concurrency 1,8,64 --svg load.svg
+  thermite bench --serve --url http://127.0.0.1:8080 --rate 2,5 --duration 60";
 
 pub(super) const COMPLETIONS: &str = "\
 Examples:

@@ -73,9 +73,32 @@ impl RunArgs {
         if self.batch_invariant { Variants::Invariant } else { Variants::Fast }
     }
 
+    /// The arguments that say this.
+    pub(crate) fn to_args(&self) -> Vec<String> {
+        let Self { device, threads, batch_invariant, size } = self;
+        let SizeArgs { attention, context, kv_type, chunk } = size;
+        let mut args = vec![
+            format!("--device={}", name(device)),
+            format!("--kv-type={}", name(kv_type)),
+            format!("--chunk={chunk}"),
+            match batch_invariant {
+                true => "--batch-invariant".to_owned(),
+                false => format!("--attention={}", name(attention)),
+            },
+        ];
+        args.extend(threads.map(|n| format!("--threads={n}")));
+        args.extend(context.map(|n| format!("--context={n}")));
+        args
+    }
+
     pub(crate) fn options(&self) -> EngineOptions {
         self.size.options()
     }
+}
+
+/// What an argument of this value is called.
+fn name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 impl SizeArgs {

@@ -15,6 +15,7 @@ use crate::open::on_device;
 use crate::output::{print, print_json};
 
 mod plot;
+mod serve;
 
 /// Bytes at most over which the memory is read to find its limit; it is as many as the weights have, so that what
 /// fits a cache is measured there.
@@ -66,6 +67,9 @@ impl Row {
 }
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Error> {
+    if args.load.serve {
+        return serve::run(args);
+    }
     let files = match args.shape {
         None => open_model(&args.model)?,
         Some(shape) => shape.model(args.weights)?,
