@@ -4,10 +4,11 @@
 //! with a request. Before each choice it says which tokens may follow (by the `llguidance` crate: an Earley parser over
 //! a lexer of derivatives, which walks the vocabulary as a tree), and the logits of all others become -∞.
 //!
-//! A grammar is a program from outside, and gets a budget: its source is bounded in length and depth, the crate's own
-//! work by [`ParserLimits`], and recursion by a stack of its own.
+//! A grammar is a program from outside, and gets a budget: its source is bounded in length and depth, a schema in what it
+//! multiplies, the crate's own work by [`ParserLimits`], and recursion by a stack of its own.
 
 mod constraint;
+mod limits;
 mod vocabulary;
 
 use std::fmt;
@@ -19,12 +20,6 @@ use serde_json::{Value, json};
 
 pub use self::constraint::Constraint;
 use crate::tokenizer::Tokenizer;
-
-/// Bytes of a grammar's source, at most.
-const MAX_SOURCE: usize = 1 << 16;
-
-/// Brackets of a source may be nested so deep.
-const MAX_DEPTH: usize = 64;
 
 /// Stack of the thread that compiles a grammar.
 const STACK: usize = 64 << 20;
@@ -109,26 +104,6 @@ impl Grammar {
         }
     }
 
-    /// Bytes of its source, and how deep brackets are nested in it.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Self::JsonObject => (0, 0),
-            Self::JsonSchema(schema) => (schema.to_string().len(), depth_of(schema)),
-            Self::Lark(source) | Self::Regex(source) => (source.len(), nesting(source)),
-        }
-    }
-
-    fn check(&self) -> Result<(), GrammarError> {
-        let (kind, (len, depth)) = (self.kind(), self.size());
-        if len > MAX_SOURCE {
-            return Err(GrammarError::TooLong { kind, len, limit: MAX_SOURCE });
-        }
-        if depth > MAX_DEPTH {
-            return Err(GrammarError::TooDeep { kind, depth, limit: MAX_DEPTH });
-        }
-        Ok(())
-    }
-
     fn to_llguidance(&self) -> TopLevelGrammar {
         match self {
             Self::JsonSchema(schema) => TopLevelGrammar::from_json_schema(with_bounded_space(schema.clone())),
@@ -147,28 +122,6 @@ pub(crate) fn with_bounded_space(mut schema: Value) -> Value {
         schema.entry("x-guidance").or_insert_with(|| json!({ "whitespace_pattern": JSON_SPACE }));
     }
     schema
-}
-
-fn depth_of(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(depth_of).max().unwrap_or(0),
-        Value::Object(entries) => 1 + entries.values().map(depth_of).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// How deep brackets of any kind are nested in `source`, those in texts and comments counted too.
-fn nesting(source: &str) -> usize {
-    let (mut depth, mut most) = (0_usize, 0);
-    for byte in source.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        most = most.max(depth);
-    }
-    most
 }
 
 /// Compiles grammars over one vocabulary. Cloning shares what is made of the vocabulary, which the first grammar does.
@@ -196,7 +149,7 @@ impl Grammars {
     /// # Errors
     /// [`GrammarError`] with what is wrong.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, GrammarError> {
-        grammar.check()?;
+        limits::check(grammar)?;
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(STACK);
             let compiling = thread
@@ -216,8 +169,12 @@ impl Grammars {
         let Shared { tokenizer, n_vocab, factory } = &*self.shared;
         let factory = factory.get_or_init(|| factory_of(tokenizer, *n_vocab)).as_ref();
         let parser = factory.map_err(Clone::clone)?.create_parser(grammar.to_llguidance());
-        let invalid = |error| GrammarError::Invalid { kind: grammar.kind(), reason: reason(error) };
-        Ok(Constraint::new(parser.map_err(invalid)?))
+        let invalid = |reason| GrammarError::Invalid { kind: grammar.kind(), reason };
+        let mut constraint = Constraint::new(parser.map_err(|error| invalid(reason(error)))?);
+        match constraint.restrict(&mut []) {
+            Ok(()) => Ok(constraint),
+            Err(_) => Err(invalid("no text is one".to_owned())),
+        }
     }
 }
 
@@ -236,9 +193,11 @@ fn factory_of(tokenizer: &Tokenizer, n_vocab: usize) -> Result<ParserFactory, Gr
     Ok(factory)
 }
 
-/// The first lines of an error of `llguidance`, without a state or a trace that follows.
+/// The beginning of an error of `llguidance`, without a state or a trace that follows.
 fn reason(error: impl fmt::Display) -> String {
-    let text = error.to_string();
+    const LONGEST: usize = 500;
+    let mut text = error.to_string();
+    text.truncate(text.floor_char_boundary(LONGEST));
     let end =
         ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].iter().filter_map(|mark| text.find(mark)).min();
     text[..end.unwrap_or(text.len())].trim_end().to_owned()
