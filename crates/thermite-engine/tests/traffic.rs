@@ -208,7 +208,7 @@ fn company_changes_nothing_in_metal_kernels() {
         Arrival { cancelled: true, ..arrival(2, 5, 9, 0) },
         arrival(1, 17, 2, 0), // its first block is there already
     ];
-    let device = || Emulated::open(Build::Fast, Variants::Fast).unwrap();
+    let device = || Emulated::open(Build::Fast, Variants::Invariant).unwrap();
     let scheduler = Scheduler::new(engine(device(), 48, 24, 3), Limits { running: 3, waiting: 16 }).unwrap();
     let mut alone = Scheduler::new(engine(device(), 32, 32, 1), Limits { running: 1, waiting: 1 }).unwrap();
     let status = check(&arrivals, scheduler, &mut alone);
