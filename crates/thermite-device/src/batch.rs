@@ -166,9 +166,14 @@ pub struct Step<D: Device> {
     /// Rows whose logits are wanted, `i32 [m]`.
     pub outputs: D::Buffer,
     capacity: [usize; 7],
+    /// What was last written of the buffers that only the host writes: tables, first rows, outputs.
+    written: [Vec<i32>; 3],
     /// How often a buffer was replaced by a larger one: what was recorded before is void.
     generation: usize,
 }
+
+/// A buffer of a step, what is to be in it, and, where only the host writes there, what is.
+type Indices<'a, D> = (&'a mut <D as Device>::Buffer, &'a [i32], Option<&'a mut Vec<i32>>);
 
 impl<D: Device> Step<D> {
     /// An empty step.
@@ -185,11 +190,13 @@ impl<D: Device> Step<D> {
             lengths: empty()?,
             outputs: empty()?,
             capacity: [1; 7],
+            written: Default::default(),
             generation: 0,
         })
     }
 
-    /// Takes over `batch` and copies it to the device.
+    /// Takes over `batch` and copies it to the device, except for what is there already: from one step of decoding to
+    /// the next, tables, first rows and outputs mostly stay.
     pub fn load(&mut self, device: &D, batch: &Batch) -> Result<()> {
         self.batch.clone_from(batch);
         let lengths: Vec<i32> = batch.spans.iter().map(|span| span.context() as i32).collect();
@@ -202,22 +209,32 @@ impl<D: Device> Step<D> {
             let table = &batch.block_tables[span.table..][..span.blocks];
             tables[i * self.max_blocks..][..span.blocks].copy_from_slice(table);
         }
-        let pairs: [(&mut D::Buffer, &[i32]); 7] = [
-            (&mut self.tokens, &batch.tokens),
-            (&mut self.positions, &batch.positions),
-            (&mut self.slots, &batch.slots),
-            (&mut self.block_tables, &tables),
-            (&mut self.lengths, &lengths),
-            (&mut self.outputs, &batch.outputs),
-            (&mut self.first_rows, &first_rows),
+        let [old_tables, old_first_rows, old_outputs] = &mut self.written;
+        let buffers: [Indices<'_, D>; 7] = [
+            (&mut self.tokens, &batch.tokens, None),
+            (&mut self.positions, &batch.positions, None),
+            (&mut self.slots, &batch.slots, None),
+            (&mut self.block_tables, &tables, Some(old_tables)),
+            (&mut self.lengths, &lengths, None),
+            (&mut self.outputs, &batch.outputs, Some(old_outputs)),
+            (&mut self.first_rows, &first_rows, Some(old_first_rows)),
         ];
-        for ((buffer, data), capacity) in pairs.into_iter().zip(&mut self.capacity) {
+        for ((buffer, data, mut written), capacity) in buffers.into_iter().zip(&mut self.capacity) {
+            if let Some(written) = &mut written {
+                if written.as_slice() == data {
+                    continue;
+                }
+                written.clear();
+            }
             if data.len() > *capacity {
                 *capacity = data.len().next_power_of_two();
                 *buffer = device.alloc(Dtype::I32, *capacity)?;
                 self.generation += 1;
             }
             device.write_i32(buffer, data)?;
+            if let Some(written) = written {
+                data.clone_into(written);
+            }
         }
         Ok(())
     }
