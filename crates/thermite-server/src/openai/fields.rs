@@ -30,7 +30,7 @@ impl Other {
         match self {
             Self::Ignored(_) => Ok(()),
             _ if value.is_null() => Ok(()),
-            Self::Only(_, allowed) if allowed.iter().any(|json| value.to_string() == *json) => Ok(()),
+            Self::Only(_, allowed) if allowed.contains(&value.to_string().as_str()) => Ok(()),
             Self::Only(name, allowed) => Err(unsupported(format!(
                 "{name} is supported only as {}; the request has {}",
                 allowed.join(" or "),

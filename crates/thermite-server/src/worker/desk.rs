@@ -89,7 +89,7 @@ impl Desk {
                 },
             };
             match message {
-                Some(Message::Order { order, reply, place }) => self.take(order, reply, place),
+                Some(Message::Order { order, reply, place }) => self.take(*order, reply, place),
                 Some(Message::End) | None => return false,
             }
         }

@@ -94,7 +94,7 @@ pub(crate) enum Failure {
 
 /// What goes to the thread.
 enum Message {
-    Order { order: Order, reply: mpsc::Sender<Update>, place: OwnedSemaphorePermit },
+    Order { order: Box<Order>, reply: mpsc::Sender<Update>, place: OwnedSemaphorePermit },
     End,
 }
 
@@ -163,7 +163,9 @@ impl Worker {
             .map(|order| {
                 let place = taken.split(1).ok_or(Refusal::Full { places })?;
                 let (reply, updates) = mpsc::channel(room(&order.work));
-                self.sender.try_send(Message::Order { order, reply, place }).map_err(|_| Refusal::Gone)?;
+                self.sender
+                    .try_send(Message::Order { order: Box::new(order), reply, place })
+                    .map_err(|_| Refusal::Gone)?;
                 Ok(updates)
             })
             .collect()
