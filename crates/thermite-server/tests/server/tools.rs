@@ -22,7 +22,9 @@ fn chat(more: Value) -> Value {
         "tools": [tool("weather"), tool("forecast")],
         "temperature": 0, "max_tokens": 120,
     });
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let Value::Object(more) = more {
+        body.as_object_mut().unwrap().extend(more);
+    }
     body
 }
 
