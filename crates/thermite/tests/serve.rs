@@ -114,10 +114,10 @@ fn keys_come_from_a_file_or_the_environment() {
 #[test]
 fn an_open_server_without_keys_is_warned_of() {
     let mut server = Server::start(&["--host", "0.0.0.0"]);
-    let port = server.address.rsplit(':').next().unwrap();
+    let port = server.address.rsplit(':').next().unwrap().to_owned();
     server.address = format!("127.0.0.1:{port}");
     assert!(server.get("/health").starts_with("HTTP/1.1 200"));
-    let output = Command::new(BIN).args(["serve", "--host", "0.0.0.0", "--port", port]).output().unwrap();
+    let output = Command::new(BIN).args(["serve", "--host", "0.0.0.0", "--port", &port]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("there are no API keys"), "{said}");
     assert!(said.contains(&format!("cannot listen on 0.0.0.0:{port}")), "{said}");
