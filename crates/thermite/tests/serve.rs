@@ -1,5 +1,6 @@
 //! `thermite serve`, as a process: it listens, answers, and ends when told to.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used)] // a failed helper is a failed test
 
 mod common;
 
