@@ -24,7 +24,7 @@ pub(crate) struct ServeArgs {
     /// File with the keys, one a line, of which requests must have one
     #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
-    /// Lets web pages of this origin ask, such as https://example.com; may be given several times
+    /// Lets web pages of this origin (scheme, host and port) ask; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors_origin: Vec<String>,
     /// A name besides localhost that a server on a loopback address may be called by
