@@ -25,6 +25,7 @@ if __name__ == "__main__":
             + ["--max-examples", examples, "--workers", "4", "--continue-on-failure", "--suppress-health-check", "all"]
             + ["--request-timeout", "60", "--seed", "1"],
             check=False,
+            cwd=server.folder,
         ).returncode
         server.wait_until_idle()
         requests = server.metric("thermite_http_requests_total")

@@ -17,9 +17,10 @@ ROOT = Path(__file__).resolve().parents[3]
 STORIES = "stories-3m"
 TALKER = "talker"
 
-# Short, as the model reads 512 tokens; it says what tools there are, so that requests may have them.
+# Short, as the model reads 512 tokens; it says what tools there are and how they are called, so that requests may have them.
 TEMPLATE = """\
-{%- if tools %}{% for t in tools %}{{ t.function.name }} {% endfor %}{% endif -%}
+{%- if tools %}<tool_call>{% for t in tools %} {{ t.function.name }}{% endfor %}</tool_call>
+{% endif -%}
 {%- for m in messages %}{{ m.role }}: {{ m.content or '' }}
 {%- if m.tool_calls %}{% for c in m.tool_calls %} {{ c.function.name }}{% endfor %}{% endif %}
 {% endfor -%}

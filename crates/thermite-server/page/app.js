@@ -147,12 +147,15 @@ function respond() {
   conversation.kind = kindOf(conversation);
   conversation.model = select.value;
   settings.remember("model", select.value);
+  const ended = conversation.messages.at(-1)?.reason === "stop";
   const message = { role: "assistant", content: "" };
   conversation.messages.push(message);
   const { kind } = conversation;
   const body = { model: select.value, ...settings.sampling() };
   if (kind === "chat") body.messages = turnsOf(conversation);
   else Object.assign(body, { prompt: textOf(conversation), max_tokens: body.max_tokens ?? TEXT_TOKENS });
+  // where the model has come to an end, it would only do so again
+  if (kind === "text" && ended) body.ignore_eos = true;
 
   const here = () => current.id === conversation.id;
   const run = startRun(message, {
