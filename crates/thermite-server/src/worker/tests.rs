@@ -12,9 +12,10 @@ use super::*;
 use crate::metrics::Metrics;
 use crate::model::{Loaded, Model, Queue};
 
-/// A scheduler whose step number `at` goes wrong.
+/// A scheduler whose step number `at` goes wrong, and that waits while somebody holds `gate`.
 struct Faulty {
     inner: Box<dyn Scheduling>,
+    gate: Gate,
     step: usize,
     at: usize,
     panics: bool,
@@ -34,6 +35,7 @@ impl Scheduling for Faulty {
     }
 
     fn step(&mut self) -> Result<Vec<Event>, Error> {
+        drop(self.gate.lock().unwrap());
         self.step += 1;
         match (self.step == self.at, self.panics) {
             (false, _) => self.inner.step(),
@@ -51,12 +53,14 @@ impl Scheduling for Faulty {
     }
 }
 
-fn model(at: usize, panics: bool) -> Model {
+type Gate = Arc<std::sync::Mutex<()>>;
+
+fn model(at: usize, panics: bool, gate: Gate) -> Model {
     let load = move || -> Result<Loaded, Error> {
         let options = EngineOptions { max_outputs: 4, chunk: 16, ..EngineOptions::default() };
         let engine = Engine::load(&open_model(BUILTIN)?, Cpu::new(Some(1))?, &options)?;
         let loaded = Loaded::new(engine, None, Queue { running: 4, waiting: 4 })?;
-        Ok(loaded.with(|inner| Box::new(Faulty { inner, step: 0, at, panics })))
+        Ok(loaded.with(|inner| Box::new(Faulty { inner, gate, step: 0, at, panics })))
     };
     Model::start(BUILTIN.to_owned(), Metrics::new().unwrap().of_model(BUILTIN), load).unwrap().0
 }
@@ -84,8 +88,13 @@ async fn told(mut receiver: Receiver<Update>) -> Vec<Update> {
 
 #[tokio::test]
 async fn a_step_that_fails_takes_its_requests_along_and_no_others() {
-    let model = model(5, false);
-    for receiver in model.worker.submit(orders(3)).unwrap() {
+    let gate = Gate::default();
+    let model = model(5, false, Arc::clone(&gate));
+    let receivers = {
+        let _held = gate.lock().unwrap(); // no step ends before all three are there
+        model.worker.submit(orders(3)).unwrap()
+    };
+    for receiver in receivers {
         let told = told(receiver).await;
         assert!(matches!(told.last(), Some(Update::Failed(Failure::Engine(_)))), "{told:?}");
     }
@@ -99,7 +108,7 @@ async fn a_step_that_fails_takes_its_requests_along_and_no_others() {
 
 #[tokio::test]
 async fn after_a_panic_all_requests_fail_and_health_says_why() {
-    let model = model(3, true);
+    let model = model(3, true, Gate::default());
     for _ in 0..2 {
         for receiver in model.worker.submit(orders(8)).unwrap() {
             let told = told(receiver).await;
@@ -111,11 +120,14 @@ async fn after_a_panic_all_requests_fail_and_health_says_why() {
 
 #[tokio::test]
 async fn places_come_back() {
-    let model = model(0, false);
+    let gate = Gate::default();
+    let model = model(0, false, Arc::clone(&gate));
     assert_eq!(model.worker.submit(orders(9)).unwrap_err(), Refusal::TooMany { places: 8 });
-    let running = model.worker.submit(orders(8)).unwrap();
-    assert_eq!(model.worker.submit(orders(1)).unwrap_err(), Refusal::Full { places: 8 });
-    drop(running);
+    {
+        let _held = gate.lock().unwrap(); // none is done yet
+        let _running = model.worker.submit(orders(8)).unwrap();
+        assert_eq!(model.worker.submit(orders(1)).unwrap_err(), Refusal::Full { places: 8 });
+    }
     let again = async {
         loop {
             match model.worker.submit(orders(8)) {
