@@ -302,8 +302,11 @@ impl<D: Device> Heads<D> {
     }
 }
 
-/// `out = norm(x)`.
-fn norm<D: Device>(
+/// `out = norm(x)`, `n` rows of `c`.
+///
+/// # Errors
+/// The device's.
+pub fn norm<D: Device>(
     d: &D,
     norm: &Norm<D>,
     x: &D::Buffer,

@@ -1,6 +1,8 @@
 //! A model of any architecture on a device, with what one forward pass needs around it.
 
-use thermite_device::{ActivationShape, Activations, AttentionKind, Batch, Device, Norm, Step, StepForm};
+use thermite_device::{
+    ActivationShape, Activations, AttentionKind, Batch, Device, Norm, Step, StepForm, boxes,
+};
 use thermite_formats::ModelFiles;
 
 use crate::config::architecture;
@@ -219,12 +221,7 @@ impl<D: Device> Model<D> {
             return Err(Error::Batch { have: rows, outputs: 0, max_rows, max_outputs });
         }
         let (x, normed, n_embd) = (&acts.residual, &mut acts.normed, acts.shape.n_embd);
-        match network.final_norm() {
-            Norm::Layer { gamma, beta, eps } => {
-                device.layernorm_forward(x, gamma, beta, normed, None, None, rows, n_embd, *eps)?;
-            }
-            Norm::Rms { gamma, eps } => device.rmsnorm_forward(x, gamma, normed, rows, n_embd, *eps)?,
-        }
+        boxes::norm(device, network.final_norm(), x, normed, rows, n_embd)?;
         Ok(device.read_f32(&acts.normed, 0, out)?)
     }
 
