@@ -9,7 +9,7 @@ use thermite_engine::chat::{ChatTemplates, Conversation};
 use thermite_engine::scheduler::Limits as SchedulerLimits;
 use thermite_engine::{Constraint, Engine, Error, Grammar, Grammars, Scheduler, Tokenizer};
 
-use crate::worker::{ModelMetrics, Scheduling, Worker};
+use crate::worker::{Courier, ModelMetrics, Scheduling, Worker};
 
 /// Stack of a model's thread: as much as a main thread has.
 const STACK: usize = 8 << 20;
@@ -91,23 +91,32 @@ pub(crate) struct Model {
     about: About,
 }
 
+/// What works for a model.
+#[derive(Debug)]
+pub(crate) struct Staff {
+    /// Computes.
+    pub(crate) thread: JoinHandle<()>,
+    /// Hands round what the thread has to tell: nobody learns anything unless it runs.
+    pub(crate) courier: Courier,
+}
+
 impl Model {
     /// Loads a model by `load` on a thread of its own, and serves it there under the name `id`.
     pub(crate) fn start<E: std::error::Error + Send + 'static>(
         id: String,
         metrics: ModelMetrics,
         load: impl FnOnce() -> Result<Loaded, E> + Send + 'static,
-    ) -> Result<(Self, JoinHandle<()>), LoadError<E>> {
+    ) -> Result<(Self, Staff), LoadError<E>> {
         let (tell, told) = mpsc::sync_channel(1);
         let run = move || {
-            let (worker, seat, scheduling) = match load() {
+            let (told, seat, scheduling) = match load() {
                 Err(error) => return drop(tell.send(Err(error))),
                 Ok(Loaded { scheduling, about }) => {
-                    let (worker, seat) = Worker::new(about.capacity);
-                    (tell.send(Ok((about, worker))), seat, scheduling)
+                    let (worker, seat, courier) = Worker::new(about.capacity);
+                    (tell.send(Ok((about, worker, courier))), seat, scheduling)
                 }
             };
-            if worker.is_ok() {
+            if told.is_ok() {
                 seat.work(scheduling, metrics);
             }
         };
@@ -116,8 +125,9 @@ impl Model {
             .stack_size(STACK)
             .spawn(run)
             .map_err(LoadError::Thread)?;
-        let (about, worker) = told.recv().map_err(|_| LoadError::Panic)?.map_err(LoadError::Load)?;
-        Ok((Self { id, created: crate::clock::unix_seconds(), worker, about }, thread))
+        let (about, worker, courier) = told.recv().map_err(|_| LoadError::Panic)?.map_err(LoadError::Load)?;
+        let model = Self { id, created: crate::clock::unix_seconds(), worker, about };
+        Ok((model, Staff { thread, courier }))
     }
 
     /// Its tokenizer.

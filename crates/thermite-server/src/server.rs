@@ -9,13 +9,15 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::interval;
 
 use crate::guard::{Hosts, Keys};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::model::{LoadError, Loaded, Model, Models};
+use crate::model::{LoadError, Loaded, Model, Models, Staff};
 use crate::state::State;
+use crate::worker::Courier;
 use crate::{listen, routes};
 
 /// How a server is set up.
@@ -71,7 +73,7 @@ pub struct Server {
     options: ServerOptions,
     metrics: Metrics,
     models: Models,
-    threads: Vec<JoinHandle<()>>,
+    staff: Vec<Staff>,
 }
 
 impl Server {
@@ -80,7 +82,7 @@ impl Server {
     /// # Errors
     /// Metrics that cannot be set up.
     pub fn new(options: ServerOptions) -> Result<Self, ServerError> {
-        Ok(Self { options, metrics: Metrics::new()?, models: Models::default(), threads: Vec::new() })
+        Ok(Self { options, metrics: Metrics::new()?, models: Models::default(), staff: Vec::new() })
     }
 
     /// Loads a model by `load`, on the thread that will run it, and serves it under the name `id`.
@@ -95,9 +97,9 @@ impl Server {
         if self.models.find(Some(id)).is_some() {
             return Err(LoadError::Twice(id.to_owned()));
         }
-        let (model, thread) = Model::start(id.to_owned(), self.metrics.of_model(id), load)?;
+        let (model, staff) = Model::start(id.to_owned(), self.metrics.of_model(id), load)?;
         self.models.push(model);
-        self.threads.push(thread);
+        self.staff.push(staff);
         Ok(())
     }
 
@@ -106,12 +108,15 @@ impl Server {
     /// # Errors
     /// A listener without an address.
     pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), ServerError> {
-        let Self { options, metrics, models, threads } = self;
+        let Self { options, metrics, models, staff } = self;
         let ServerOptions { limits, keys, origins, hosts, drain_time } = options;
         let address: SocketAddr = listener.local_addr()?;
         let hosts = Hosts::of(address.ip(), hosts);
         let state = Arc::new(State::new(models, limits, metrics, keys, hosts));
         let router = routes::router(&state, origins);
+        let (threads, couriers): (Vec<_>, Vec<_>) =
+            staff.into_iter().map(|Staff { thread, courier }| (thread, courier)).unzip();
+        let _couriers: JoinSet<()> = couriers.into_iter().map(Courier::deliver).collect();
         tokio::select! {
             () = listen::serve(listener, router, &state, shutdown, drain_time) => {}
             () = upkeep(&state) => {}

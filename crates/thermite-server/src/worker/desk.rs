@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::openai::Chosen;
 
-use super::{Failure, Fault, Message, ModelMetrics, Order, Scheduling, Seat, TextJob, Update, Work};
+use super::{Failure, Fault, Message, ModelMetrics, Order, Post, Scheduling, Seat, TextJob, Update, Work};
 
 /// A request in hand.
 struct Open {
@@ -32,15 +32,15 @@ struct Open {
 }
 
 impl Open {
-    /// Tells the reader; one that is gone is noticed before the next step.
-    fn tell(&self, update: Update) {
-        let _ = self.reply.try_send(update);
+    /// Tells the reader.
+    fn tell(&self, post: &mut Post, update: Update) {
+        post.put(self.reply.clone(), update);
     }
 
     /// Tells the reader the last there is.
-    fn end(self, update: Update) {
+    fn end(self, post: &mut Post, update: Update) {
         drop(self.place);
-        let _ = self.reply.try_send(update);
+        post.put(self.reply, update);
     }
 }
 
@@ -64,6 +64,7 @@ impl Desk {
             while self.take_orders() {
                 self.drop_gone();
                 self.step();
+                self.seat.post.send();
             }
         }));
         if let Err(panic) = worked {
@@ -80,18 +81,25 @@ impl Desk {
     /// Takes on what is there; waits where there is nothing to do. False at the end.
     fn take_orders(&mut self) -> bool {
         loop {
-            let receiver = &mut self.seat.receiver;
-            let message = match self.open.is_empty() {
-                true => receiver.blocking_recv(),
-                false => match receiver.try_recv() {
-                    Err(TryRecvError::Empty) => return true,
-                    message => message.ok(),
-                },
-            };
-            match message {
-                Some(Message::Order { order, reply, place }) => self.take(*order, reply, place),
-                Some(Message::End) | None => return false,
+            match self.next_message() {
+                Ok(Message::Order { order, reply, place }) => self.take(*order, reply, place),
+                Err(TryRecvError::Empty) => return true,
+                Ok(Message::End) | Err(TryRecvError::Disconnected) => return false,
             }
+        }
+    }
+
+    /// The next message. Before a step and before a wait, what was taken and what was refused is told.
+    fn next_message(&mut self) -> Result<Message, TryRecvError> {
+        let Seat { receiver, post, .. } = &mut self.seat;
+        let message = receiver.try_recv();
+        if !matches!(message, Err(TryRecvError::Empty)) {
+            return message;
+        }
+        post.send();
+        match self.open.is_empty() {
+            true => receiver.blocking_recv().ok_or(TryRecvError::Disconnected),
+            false => message,
         }
     }
 
@@ -101,12 +109,12 @@ impl Desk {
             Ok((id, writer, prompt_tokens, ignore_eos)) => {
                 let open =
                     Open { reply, writer, tokens: 0, prompt_tokens, ignore_eos, arrived, last: None, place };
-                open.tell(Update::Accepted);
+                open.tell(&mut self.seat.post, Update::Accepted);
                 self.open.insert(id, open);
             }
             Err(error) => {
                 drop(place);
-                let _ = reply.try_send(Update::Failed(Failure::Engine(Arc::new(error))));
+                self.seat.post.put(reply, Update::Failed(Failure::Engine(Arc::new(error))));
             }
         }
     }
@@ -167,8 +175,9 @@ impl Desk {
     fn fail_all(&mut self, failure: &Failure) {
         for (_, request) in self.open.drain() {
             self.metrics.failed.increment(1);
-            request.end(Update::Failed(failure.clone()));
+            request.end(&mut self.seat.post, Update::Failed(failure.clone()));
         }
+        self.seat.post.send();
     }
 
     /// After a panic: all that still comes is told that there is nobody.
@@ -176,7 +185,8 @@ impl Desk {
         while let Some(Message::Order { reply, place, .. }) = self.seat.receiver.blocking_recv() {
             drop(place);
             self.metrics.failed.increment(1);
-            let _ = reply.try_send(Update::Failed(Failure::Panic));
+            self.seat.post.put(reply, Update::Failed(Failure::Panic));
+            self.seat.post.send();
         }
     }
 
@@ -187,7 +197,7 @@ impl Desk {
             match event {
                 Event::Started { job, cached_tokens } => {
                     if let Some(request) = self.open.get(&job) {
-                        request.tell(Update::Started { cached_tokens });
+                        request.tell(&mut self.seat.post, Update::Started { cached_tokens });
                     }
                 }
                 Event::Token { job, token, logprobs } => {
@@ -198,13 +208,13 @@ impl Desk {
                 Event::Embedded { job, embedding } => {
                     if let Some(request) = self.open.remove(&job) {
                         self.metrics.prompt_tokens.increment(request.prompt_tokens as u64);
-                        request.end(Update::Embedded(embedding));
+                        request.end(&mut self.seat.post, Update::Embedded(embedding));
                     }
                 }
                 Event::Failed { job, error } => {
                     if let Some(request) = self.open.remove(&job) {
                         self.metrics.failed.increment(1);
-                        request.end(Update::Failed(Failure::Engine(error)));
+                        request.end(&mut self.seat.post, Update::Failed(Failure::Engine(error)));
                     }
                 }
             }
@@ -231,7 +241,7 @@ impl Desk {
         let step = request.writer.as_mut().map(|writer| writer.push(token)).unwrap_or_default();
         let chosen = logprobs.map(|logprobs| Chosen { token, logprobs });
         if !step.text.is_empty() || chosen.is_some() {
-            request.tell(Update::Text { text: step.text, chosen });
+            request.tell(&mut self.seat.post, Update::Text { text: step.text, chosen });
         }
         if step.stopped_by.is_some() {
             self.scheduling.cancel(job);
@@ -244,9 +254,9 @@ impl Desk {
         let Some(mut request) = self.open.remove(&job) else { return };
         let rest = request.writer.take().map(Writer::finish).unwrap_or_default();
         if !rest.is_empty() {
-            request.tell(Update::Text { text: rest, chosen: None });
+            request.tell(&mut self.seat.post, Update::Text { text: rest, chosen: None });
         }
         let tokens = request.tokens;
-        request.end(Update::Finished { reason, tokens });
+        request.end(&mut self.seat.post, Update::Finished { reason, tokens });
     }
 }

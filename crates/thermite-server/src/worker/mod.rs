@@ -5,6 +5,7 @@
 //! waits for a slow reader. So the thread never waits for anybody. Whoever drops the receiving end has cancelled: the
 //! thread looks before each step.
 
+mod courier;
 mod desk;
 mod faults;
 mod metrics;
@@ -22,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::openai::Chosen;
 
+pub(crate) use self::courier::Courier;
+use self::courier::Post;
 use self::desk::Desk;
 pub(crate) use self::faults::{Fault, Faults};
 pub(crate) use self::metrics::ModelMetrics;
@@ -136,17 +139,20 @@ impl std::fmt::Debug for Message {
 /// The receiving end, for the thread itself.
 pub(crate) struct Seat {
     receiver: mpsc::Receiver<Message>,
+    post: Post,
     faults: Arc<Faults>,
 }
 
 impl Worker {
-    /// A worker for `capacity` requests at once, running and waiting ones together, and the seat of its thread.
-    pub(crate) fn new(capacity: usize) -> (Self, Seat) {
+    /// A worker for `capacity` requests at once, running and waiting ones together, the seat of its thread, and who
+    /// hands round what the thread has to tell.
+    pub(crate) fn new(capacity: usize) -> (Self, Seat, Courier) {
         // no more messages are under way than there are places, and the one that ends it
         let (sender, receiver) = mpsc::channel(capacity + 1);
         let faults = Arc::<Faults>::default();
-        let seat = Seat { receiver, faults: Arc::clone(&faults) };
-        (Self { sender, places: Arc::new(Semaphore::new(capacity)), capacity, faults }, seat)
+        let (post, courier) = courier::post();
+        let seat = Seat { receiver, post, faults: Arc::clone(&faults) };
+        (Self { sender, places: Arc::new(Semaphore::new(capacity)), capacity, faults }, seat, courier)
     }
 
     /// Hands orders over, all or none of them; gives what becomes of each.

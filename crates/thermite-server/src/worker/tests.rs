@@ -62,7 +62,10 @@ fn model(at: usize, panics: bool, gate: Gate) -> Model {
         let loaded = Loaded::new(engine, None, Queue { running: 4, waiting: 4 })?;
         Ok(loaded.with(|inner| Box::new(Faulty { inner, gate, step: 0, at, panics })))
     };
-    Model::start(BUILTIN.to_owned(), Metrics::new().unwrap().of_model(BUILTIN), load).unwrap().0
+    let metrics = Metrics::new().unwrap().of_model(BUILTIN);
+    let (model, staff) = Model::start(BUILTIN.to_owned(), metrics, load).unwrap();
+    tokio::spawn(staff.courier.deliver());
+    model
 }
 
 fn orders(number: usize) -> Vec<Order> {
