@@ -10,7 +10,7 @@ use crate::guard::{Hosts, Keys};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::model::{Model, Models};
-use crate::openai::ApiError;
+use crate::openai::{ApiError, shortened};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -42,24 +42,26 @@ impl State {
     pub(crate) fn model(&self, id: Option<&str>) -> Result<Arc<Model>, ApiError> {
         self.models.find(id).cloned().ok_or_else(|| {
             let served: Vec<&str> = self.models.iter().map(|model| model.id.as_str()).collect();
-            let message =
-                format!("there is no model {:?}; served are: {}", id.unwrap_or(""), served.join(", "));
+            let asked = shortened(&id.into());
+            let message = format!("there is no model {asked}; served are: {}", served.join(", "));
             ApiError::refused(StatusCode::NOT_FOUND, message).param("model").code("model_not_found")
         })
     }
 
-    /// Does what takes a while (templates, tokens, grammars) where it holds nobody up.
+    /// Does what takes a while (templates, tokens, grammars) for a model where it holds nobody up.
     ///
     /// # Errors
     /// 500 if it panicked; its own.
     pub(crate) async fn off_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+        model: &Arc<Model>,
+        work: impl FnOnce(&Model, &Limits) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let stopped = || ApiError::unavailable("the server is shutting down");
         let permit = Arc::clone(&self.off_thread).acquire_owned().await.map_err(|_| stopped())?;
+        let (model, limits) = (Arc::clone(model), self.limits.clone());
         let done = tokio::task::spawn_blocking(move || {
-            let done = work();
+            let done = work(&model, &limits);
             drop(permit); // also when the client has gone meanwhile
             done
         });

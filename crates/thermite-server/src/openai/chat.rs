@@ -14,6 +14,7 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub(crate) struct ChatRequest {
     /// The messages so far.
+    #[schema(min_items = 1)]
     pub(crate) messages: Vec<ChatMessage>,
     #[serde(flatten)]
     pub(crate) likelihood: Likelihood,

@@ -118,7 +118,7 @@ impl From<&thermite_engine::Error> for ApiError {
             Error::TokenId { .. } => Self::invalid(message),
             Error::UnknownToken { what: "logit_bias", .. } => Self::invalid(message).param("logit_bias"),
             Error::UnknownToken { .. } => Self::invalid(message).param("prompt"),
-            Error::Grammar(GrammarError::Thread { .. } | GrammarError::Stuck { .. }) => Self::server(message),
+            Error::Grammar(GrammarError::Thread { .. }) => Self::server(message),
             Error::Grammar(_) => Self::invalid(message).param("response_format"),
             Error::Stop(_) => Self::invalid(message).param("stop"),
             Error::QueueFull { .. } => Self::busy(message),

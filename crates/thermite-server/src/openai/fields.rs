@@ -47,7 +47,7 @@ fn unsupported(message: String) -> ApiError {
 }
 
 /// `value` as JSON, so short that it can be quoted.
-fn shortened(value: &Value) -> String {
+pub(crate) fn shortened(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(40) {
         Some((end, _)) => format!("{}…", &text[..end]),

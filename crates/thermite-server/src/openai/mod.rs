@@ -16,7 +16,7 @@ pub(crate) use chat::*;
 pub(crate) use completion::*;
 pub(crate) use embedding::*;
 pub(crate) use error::{ApiError, ErrorBody};
-pub(crate) use fields::{Fields, Other, check, read};
+pub(crate) use fields::{Fields, Other, check, read, shortened};
 pub(crate) use format::ResponseFormat;
 pub(crate) use logprobs::*;
 pub(crate) use model::*;

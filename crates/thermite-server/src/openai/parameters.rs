@@ -18,8 +18,10 @@ pub(crate) struct Parameters {
     #[schema(example = "stories-3m")]
     pub(crate) model: Option<String>,
     /// Tokens of the answer at most; until the model ends or the context is full if not given.
+    #[schema(minimum = 1)]
     max_tokens: Option<usize>,
     /// The same under its newer name.
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<usize>,
     /// 0 always takes the likeliest token; higher is wilder.
     #[schema(minimum = 0, default = 1.0)]

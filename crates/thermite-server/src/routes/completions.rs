@@ -6,6 +6,7 @@ use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
+use super::wanted::Wanted;
 use crate::clock::unix_seconds;
 use crate::generation::{Answered, Generation, Piece, finish_reason};
 use crate::guard::{Arrived, JsonObject, RequestId};
@@ -40,15 +41,12 @@ pub(super) async fn complete(
     JsonObject(fields): JsonObject,
 ) -> Result<Response, ApiError> {
     let CompletionRequest { prompt, logprobs, parameters } = CompletionRequest::read(&fields)?;
-    let model = state.model(parameters.model.as_deref())?;
-    let limits = &state.limits;
-    let (n, mut text, grammar) = (parameters.n(limits)?, parameters.job(limits)?, parameters.grammar()?);
+    let Wanted { model, n, mut text, grammar } = Wanted::of(&parameters, &state)?;
     text.job.logprobs = logprobs;
-    let texts = prompt.into_texts("prompt", limits)?;
-    let (preparing, limits) = (Arc::clone(&model), limits.clone());
-    let prepared = state.off_thread(move || {
-        text.job.constraint = grammar.map(|grammar| preparing.compile(&grammar)).transpose()?;
-        Ok((all_tokens(&preparing, texts, "prompt", &limits)?, text))
+    let texts = prompt.into_texts("prompt", &state.limits)?;
+    let prepared = state.off_thread(&model, move |model, limits| {
+        text.job.constraint = grammar.map(|grammar| model.compile(&grammar)).transpose()?;
+        Ok((all_tokens(model, texts, "prompt", limits)?, text))
     });
     let (prompts, text) = prepared.await?;
     let generation = Generation::start(&model, prompts, n, text, arrived).await?;

@@ -1,7 +1,5 @@
 //! `POST /v1/embeddings`.
 
-use std::sync::Arc;
-
 use axum::extract::State as Extract;
 use axum::{Extension, Json};
 
@@ -27,8 +25,8 @@ pub(super) async fn embeddings(
     let EmbeddingRequest { model, input, encoding_format } = EmbeddingRequest::read(&fields)?;
     let model = state.model(model.as_deref())?;
     let texts = input.into_texts("input", &state.limits)?;
-    let (preparing, limits) = (Arc::clone(&model), state.limits.clone());
-    let texts = state.off_thread(move || all_tokens(&preparing, texts, "input", &limits)).await?;
+    let prepare = move |model: &_, limits: &_| all_tokens(model, texts, "input", limits);
+    let texts = state.off_thread(&model, prepare).await?;
     let tokens = texts.iter().map(Vec::len).sum();
     let embeddings = embed(&model, texts, arrived).await?;
     let data = embeddings.into_iter().enumerate().map(|(index, numbers)| EmbeddingItem {

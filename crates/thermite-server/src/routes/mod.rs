@@ -9,6 +9,7 @@ mod models;
 mod openapi;
 mod page;
 mod tokenize;
+mod wanted;
 
 use std::sync::Arc;
 

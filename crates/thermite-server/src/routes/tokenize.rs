@@ -21,7 +21,7 @@ pub(super) async fn tokenize(
     let TokenizeRequest { model, prompt, add_special_tokens } = read(&fields)?;
     let model = state.model(model.as_deref())?;
     state.limits.check_text("prompt", prompt.len())?;
-    let tokenized = state.off_thread(move || {
+    let tokenized = state.off_thread(&model, move |model, _| {
         let tokenizer = model.tokenizer();
         let tokens =
             tokenizer.encode(&prompt, add_special_tokens, true).map_err(thermite_engine::Error::from)?;
@@ -43,7 +43,7 @@ pub(super) async fn detokenize(
 ) -> Result<Json<DetokenizeResponse>, ApiError> {
     let DetokenizeRequest { model, tokens } = read(&fields)?;
     let model = state.model(model.as_deref())?;
-    let text = state.off_thread(move || {
+    let text = state.off_thread(&model, move |model, _| {
         let tokenizer = model.tokenizer();
         if let Some(token) = tokens.iter().find(|&&token| tokenizer.bytes(token).is_none()) {
             let message = format!("there is no token {token}; the vocabulary has {}", tokenizer.vocab_size());

@@ -4,8 +4,6 @@ mod answers;
 mod prompt;
 mod speech;
 
-use std::sync::Arc;
-
 use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -13,6 +11,7 @@ use axum::{Extension, Json};
 use self::answers::Answers;
 use self::prompt::{Asked, Prepared};
 use self::speech::Speech;
+use super::wanted::Wanted;
 use crate::clock::unix_seconds;
 use crate::generation::Generation;
 use crate::guard::{Arrived, JsonObject, RequestId};
@@ -42,15 +41,12 @@ pub(super) async fn complete(
     JsonObject(fields): JsonObject,
 ) -> Result<Response, ApiError> {
     let ChatRequest { messages, likelihood, tools, parameters } = ChatRequest::read(&fields, &state.limits)?;
-    let model = state.model(parameters.model.as_deref())?;
-    let limits = &state.limits;
-    let (n, mut text, grammar) = (parameters.n(limits)?, parameters.job(limits)?, parameters.grammar()?);
+    let Wanted { model, n, mut text, grammar } = Wanted::of(&parameters, &state)?;
     text.job.logprobs = likelihood.wanted()?;
     let (logprobs, several) = (text.job.logprobs.is_some(), tools.parallel.unwrap_or(true));
     let asked = Asked { messages, tools, grammar, text };
-    let (preparing, limits) = (Arc::clone(&model), limits.clone());
-    let prepared = state.off_thread(move || asked.prepare(&preparing, &limits)).await?;
-    let Prepared { tokens, text, format } = prepared;
+    let prepare = move |model: &_, limits: &_| asked.prepare(model, limits);
+    let Prepared { tokens, text, format } = state.off_thread(&model, prepare).await?;
     let generation = Generation::start(&model, vec![tokens], n, text, arrived).await?;
     let answers = Answers {
         speeches: (0..n).map(|i| Speech::new(format, format!("{id}_{i}"), several)).collect(),
