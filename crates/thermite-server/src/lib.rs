@@ -22,7 +22,7 @@ mod state;
 mod worker;
 
 pub use axum::http::HeaderValue;
-pub use guard::Keys;
+pub use guard::{KeyError, Keys};
 pub use limits::Limits;
 pub use model::{LoadError, Loaded, Queue};
 pub use server::{Server, ServerError, ServerOptions, Shutdown};

@@ -7,7 +7,7 @@ use crate::openai::ApiError;
 /// How much a client may ask for, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once; for one more, those that wait for a request are closed.
     pub connections: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,
@@ -40,7 +40,7 @@ impl Default for Limits {
         Self {
             connections: 1024,
             head_bytes: 32 << 10,
-            head_time: Duration::from_secs(30),
+            head_time: Duration::from_secs(10),
             body_bytes: 4 << 20,
             body_time: Duration::from_secs(30),
             write_time: Duration::from_secs(60),

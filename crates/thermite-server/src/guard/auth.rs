@@ -10,16 +10,33 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::openai::ApiError;
 use crate::state::Shared;
 
+/// A key that no request can have: it would lock everybody out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key in line {line} has the character {character:?}; a header takes only visible ASCII")]
+pub struct KeyError {
+    /// Where it is, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub character: char,
+}
+
 /// The keys, of which requests must have one; without keys anybody may ask.
 #[derive(Clone, Default)]
 pub struct Keys(Vec<[u8; 32]>);
 
 impl Keys {
     /// Keys, one a line; empty lines and those that begin with `#` are none.
-    #[must_use]
-    pub fn from_lines(lines: &str) -> Self {
-        let keys = lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-        Self(keys.map(digest).collect())
+    ///
+    /// # Errors
+    /// [`KeyError`] for one that no request can have.
+    pub fn from_lines(lines: &str) -> Result<Self, KeyError> {
+        let lines = (1..).zip(lines.lines().map(str::trim));
+        let keys = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        let keys = keys.map(|(line, key)| match key.chars().find(|&c| c != ' ' && !c.is_ascii_graphic()) {
+            None => Ok(digest(key)),
+            Some(character) => Err(KeyError { line, character }),
+        });
+        Ok(Self(keys.collect::<Result<_, _>>()?))
     }
 
     /// Those of both.
@@ -75,10 +92,20 @@ mod tests {
 
     #[test]
     fn keys_are_lines() {
-        let keys = Keys::from_lines("# mine\n abc \n\nd e\n").and(Keys::from_lines("f"));
+        let of = |lines| Keys::from_lines(lines).unwrap();
+        let keys = of("# mine\n abc \r\n\nd e\n").and(of("f"));
         assert!(["abc", "d e", "f"].iter().all(|key| keys.contain(key)));
         assert!(["", "ab", "abcd", "# mine"].iter().all(|key| !keys.contain(key)));
         assert_eq!(format!("{keys:?}"), "Keys(3)");
-        assert!(Keys::from_lines("\n#\n").is_empty());
+        assert!(of("\n#\n").is_empty());
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_sent_is_refused() {
+        for (lines, line, character) in
+            [("a\nключ", 2, 'к'), ("\u{feff}a", 1, '\u{feff}'), ("#\n\na\0b", 3, '\0'), ("a\rb", 1, '\r')]
+        {
+            assert_eq!(Keys::from_lines(lines).unwrap_err(), KeyError { line, character });
+        }
     }
 }

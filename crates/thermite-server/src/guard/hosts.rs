@@ -40,13 +40,16 @@ impl Hosts {
 
 /// Lets requests through that call the server by one of its names.
 pub(crate) async fn check_host(Extract(state): Shared, request: Request, next: Next) -> Response {
-    let header = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-    let host = request.uri().authority().map(Authority::as_str).or(header);
-    let name = host.and_then(|host| host.parse::<Authority>().ok());
+    let mut headers = request.headers().get_all(header::HOST).iter();
+    // of two, another program on the way may have read the other
+    let header = headers.next().filter(|_| headers.next().is_none()).and_then(|value| value.to_str().ok());
+    let host = header.map(|header| request.uri().authority().map_or(header, Authority::as_str));
+    let name = host.filter(|host| !host.contains('@')).and_then(|host| host.parse::<Authority>().ok());
     if name.as_ref().is_some_and(|name| state.hosts.allow(name.host())) {
         return next.run(request).await;
     }
-    let message = "the header Host is missing or names another machine; --allow-host adds a name";
+    let message =
+        "the header Host is missing, is there twice or names another machine; --allow-host adds a name";
     ApiError::refused(StatusCode::FORBIDDEN, message).code("host_not_allowed").into_response()
 }
 

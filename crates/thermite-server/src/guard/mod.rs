@@ -8,8 +8,8 @@ mod drain;
 mod hosts;
 
 pub(crate) use access::{Arrived, RequestId, watch};
-pub use auth::Keys;
 pub(crate) use auth::authorize;
+pub use auth::{KeyError, Keys};
 pub(crate) use body::JsonObject;
 pub(crate) use cors::cors;
 pub(crate) use drain::refuse_when_draining;

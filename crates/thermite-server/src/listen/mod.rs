@@ -3,6 +3,7 @@
 mod patient;
 
 use std::io;
+use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -45,10 +46,14 @@ pub(crate) async fn serve(
     state.drain();
     tracing::info!("shutting down: requests that run may finish");
     // those that come now are told that the server is going
-    let graceful = std::mem::take(&mut acceptor.graceful);
+    let (graceful, mut let_go) = (take(&mut acceptor.graceful), take(&mut acceptor.let_go));
+    let all_done = async {
+        graceful.shutdown().await;
+        while let_go.join_next().await.is_some() {}
+    };
     tokio::select! {
         () = acceptor.accept() => {}
-        done = timeout(drain_time, graceful.shutdown()) => if done.is_err() {
+        done = timeout(drain_time, all_done) => if done.is_err() {
             warn!(seconds = drain_time.as_secs_f64(), "requests still run: they are cut off");
         },
         () = shutdown.next() => warn!("told again to shut down: requests that run are cut off"),
@@ -64,6 +69,8 @@ struct Acceptor {
     places: Arc<Semaphore>,
     open: metrics::Gauge,
     graceful: GracefulShutdown,
+    /// Connections that had to make room, as long as they are there.
+    let_go: JoinSet<()>,
     connections: JoinSet<()>,
 }
 
@@ -83,6 +90,7 @@ impl Acceptor {
             places: Arc::new(Semaphore::new(limits.connections)),
             open: state.metrics.connections(),
             graceful: GracefulShutdown::new(),
+            let_go: JoinSet::new(),
             connections: JoinSet::new(),
             state: Arc::clone(state),
         }
@@ -91,7 +99,6 @@ impl Acceptor {
     /// Accepts connections, for ever.
     async fn accept(&mut self) {
         loop {
-            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return };
             let stream = tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => stream,
@@ -101,7 +108,9 @@ impl Acceptor {
                     }
                 },
                 Some(_) = self.connections.join_next() => continue,
+                Some(_) = self.let_go.join_next() => continue,
             };
+            let Ok(place) = self.place().await else { return };
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%error, "a connection without TCP_NODELAY");
             }
@@ -116,6 +125,16 @@ impl Acceptor {
                 drop(place);
             });
         }
+    }
+
+    /// A place for one more connection. Where all are taken, those who have them must not keep them: a connection that
+    /// waits for a request is closed at once, one with a request behind its answer.
+    async fn place(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
+        if self.places.available_permits() == 0 {
+            debug!("all places for connections are taken: those that wait for a request are closed");
+            self.let_go.spawn(take(&mut self.graceful).shutdown());
+        }
+        Arc::clone(&self.places).acquire_owned().await
     }
 
     fn connection(&self, stream: TcpStream) -> impl Future<Output = Result<(), hyper::Error>> + use<> {

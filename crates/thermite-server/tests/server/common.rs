@@ -38,7 +38,7 @@ impl Setup {
 
     pub(crate) fn keys(lines: &str) -> Self {
         let setup = Self::default();
-        Self { options: ServerOptions { keys: Keys::from_lines(lines), ..setup.options }, ..setup }
+        Self { options: ServerOptions { keys: Keys::from_lines(lines).unwrap(), ..setup.options }, ..setup }
     }
 }
 

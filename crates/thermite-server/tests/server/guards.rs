@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use thermite_server::{HeaderValue, Limits, ServerOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::common::{Setup, TestServer, json as read};
 
@@ -46,6 +48,41 @@ async fn names_of_other_machines() {
     ] {
         assert_eq!(status(&host).await, expected, "{host}");
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_name_that_can_be_read_in_two_ways() {
+    let server = TestServer::new().await;
+    for hosts in ["localhost\r\nHost: evil.example", "localhost\r\nHost: localhost", "evil.example@localhost"]
+    {
+        let mut stream = server.connect().await;
+        let request = format!("GET /health HTTP/1.1\r\nConnection: close\r\nHost: {hosts}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403"), "{hosts}: {answer}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_make_room() {
+    let limits = Limits { connections: 4, head_time: Duration::from_secs(60), ..Limits::default() };
+    let server = TestServer::start(Setup::limits(limits)).await;
+    let body = json!({ "prompt": "Once", "max_tokens": 450, "ignore_eos": true, "stream": true });
+    let running = server.post("/v1/completions", &body).send().await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..5 {
+            idle.push(server.connect().await);
+        }
+        let asked = reqwest::Client::new().get(server.url("/health")).send();
+        let answer = timeout(Duration::from_secs(10), asked).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    // one that has asked something gets all of its answer
+    assert!(running.text().await.unwrap().ends_with("data: [DONE]\n\n"));
     server.end().await;
 }
 

@@ -85,14 +85,17 @@ fn options(args: &ServeArgs) -> Result<ServerOptions, Error> {
 }
 
 fn keys(file: Option<&Path>) -> Result<Keys, Error> {
-    let of_file = file.map(read_text).transpose()?;
-    if let (Some(path), Some(lines)) = (file, &of_file)
-        && Keys::from_lines(lines).is_empty()
-    {
-        return Err(Error::Usage(format!("{}: there is no key in it", path.display())));
-    }
+    let of_file = file.map_or(Ok(Keys::default()), keys_of_file)?;
     let of_variable = std::env::var(API_KEYS).unwrap_or_default().replace([',', ' '], "\n");
-    Ok(Keys::from_lines(&of_file.unwrap_or_default()).and(Keys::from_lines(&of_variable)))
+    let of_variable =
+        Keys::from_lines(&of_variable).map_err(|error| Error::Usage(format!("{API_KEYS}: {error}")))?;
+    Ok(of_file.and(of_variable))
+}
+
+fn keys_of_file(path: &Path) -> Result<Keys, Error> {
+    let wrong = |what: &dyn std::fmt::Display| Error::Usage(format!("{}: {what}", path.display()));
+    let keys = Keys::from_lines(&read_text(path)?).map_err(|error| wrong(&error))?;
+    if keys.is_empty() { Err(wrong(&"there is no key in it")) } else { Ok(keys) }
 }
 
 /// `NAME=MODEL`, or a model whose name is that of its file or folder.
