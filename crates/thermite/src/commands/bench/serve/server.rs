@@ -39,7 +39,8 @@ impl Server {
                 }
                 last = line;
             }
-            Err(failed(last))
+            // what it says last is why; that it is an error is said here
+            Err(failed(last.trim_start_matches("error: ").to_owned()))
         };
         let url = timeout(START, url).await.map_err(|_| failed("it does not begin".to_owned()))??;
         // what else it says is of no use here, but must go somewhere
