@@ -17,6 +17,10 @@ use std::thread::{self, JoinHandle, Thread};
 /// How often a worker looks for a job before it sleeps: some 100 microseconds.
 const SPINS: u32 = 20_000;
 
+/// So many of them, a microsecond or two, between offers of the core to other threads. Where there are none this costs
+/// little; where there are (those of a server, or another pool's) they need not wait for a thread that only waits itself.
+const PATIENCE: u32 = 256;
+
 /// Bits of [`Shared::state`]: the job's number, whether it can be joined, and how many workers are in it.
 const OPEN: u64 = 1 << 31;
 const ACTIVE: u64 = OPEN - 1;
@@ -106,15 +110,17 @@ impl Pool {
         shared.next.store(0, Ordering::Relaxed);
         let epoch = (shared.state.load(Ordering::Relaxed) / EPOCH).wrapping_add(1) % EPOCH;
         shared.state.store((epoch * EPOCH) | OPEN, Ordering::SeqCst);
-        for worker in &self.workers {
+        // no more than there is work for
+        for worker in self.workers.iter().take(tasks - 1) {
             if worker.asleep.load(Ordering::SeqCst) {
                 worker.thread.unpark();
             }
         }
         let mine = catch_unwind(AssertUnwindSafe(|| shared.take_tasks(job)));
         shared.state.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
         while shared.state.load(Ordering::Acquire) & ACTIVE != 0 {
-            std::hint::spin_loop();
+            spin(&mut spins);
         }
         let theirs = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.busy.store(false, Ordering::Release);
@@ -168,6 +174,16 @@ impl Shared {
     }
 }
 
+/// Waits a moment, the one number `spins`.
+fn spin(spins: &mut u32) {
+    *spins = spins.wrapping_add(1);
+    if spins.is_multiple_of(PATIENCE) {
+        thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+}
+
 /// A worker's life.
 fn work(shared: &Shared, asleep: &AtomicBool) {
     let (mut last, mut spins) = (0, 0);
@@ -184,8 +200,7 @@ fn work(shared: &Shared, asleep: &AtomicBool) {
             shared.state.fetch_sub(1, Ordering::AcqRel);
             (last, spins) = (epoch, 0);
         } else if spins < SPINS {
-            spins += 1;
-            std::hint::spin_loop();
+            spin(&mut spins);
         } else {
             asleep.store(true, Ordering::SeqCst);
             let state = shared.state.load(Ordering::SeqCst);
