@@ -10,11 +10,14 @@ use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::quant::Packed;
 use super::simd::{Isa, Simd, Stored, simd_fn};
-use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
+use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply, strips};
 use crate::{Dtype, Layout, MatrixView, Result, WeightType};
 
-/// Steps of `k` whose panel stays in the first-level cache as floats: 32 KiB.
-const K_BLOCK: usize = 512;
+/// Rows up to which widening a weight once for each strip of them costs less than keeping it widened.
+const FEW_ROWS: usize = 24;
+
+/// Steps of `k` whose panel stays in the first-level cache as floats: 16 KiB.
+const K_BLOCK: usize = 256;
 
 /// Columns that are laid in a panel at a time.
 const PLACED: usize = 32;
@@ -133,7 +136,7 @@ fn run_body<S: Simd, T: Stored>(
     n: usize,
     finish: Finish<'_>,
 ) {
-    if n <= MAX_ROWS {
+    if n <= FEW_ROWS {
         return few_rows::<S, T>(s, m, panels, x, n, finish);
     }
     let all = m.panels::<T>();
@@ -155,7 +158,7 @@ fn run_body<S: Simd, T: Stored>(
     );
 }
 
-/// Every weight is read once and widened in registers.
+/// Weights are widened in registers, once for each strip of rows.
 #[inline(always)]
 fn few_rows<S: Simd, T: Stored>(
     s: S,
@@ -167,22 +170,26 @@ fn few_rows<S: Simd, T: Stored>(
 ) {
     let k = m.cols;
     let all = m.panels::<T>();
-    let mut rows = [[].as_slice(); MAX_ROWS];
-    for (r, row) in rows.iter_mut().enumerate().take(n) {
-        *row = &x[r * k..][..k];
-    }
-    for first in panels.clone().step_by(MAX_PANELS) {
-        let count = MAX_PANELS.min(panels.end - first);
+    // several strips find their one panel in the first-level cache
+    let together = if n <= MAX_ROWS { MAX_PANELS } else { 1 };
+    for first in panels.clone().step_by(together) {
+        let count = together.min(panels.end - first);
         let mut group = [[].as_slice(); MAX_PANELS];
         for (p, panel) in group.iter_mut().enumerate().take(count) {
             *panel = &all[(first + p) * k..][..k];
         }
-        let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
-        let acc = &mut acc[..n * count];
-        multiply(s, &rows[..n], &group[..count], acc);
-        for p in 0..count {
-            for row in 0..n {
-                finish(row, first + p, bytemuck::cast_ref(&acc[row * count + p]));
+        for strip in strips(n) {
+            let mut rows = [[].as_slice(); MAX_ROWS];
+            for (row, r) in rows.iter_mut().zip(strip.clone()) {
+                *row = &x[r * k..][..k];
+            }
+            let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
+            let acc = &mut acc[..strip.len() * count];
+            multiply(s, &rows[..strip.len()], &group[..count], acc);
+            for p in 0..count {
+                for (r, row) in strip.clone().enumerate() {
+                    finish(row, first + p, bytemuck::cast_ref(&acc[r * count + p]));
+                }
             }
         }
     }
@@ -208,14 +215,12 @@ fn many_rows<S: Simd>(
         for from in (0..k).step_by(K_BLOCK) {
             let len = K_BLOCK.min(k - from);
             widen(panel, from, &mut wide[..len]);
-            for first in (0..n).step_by(MAX_ROWS) {
-                let count = MAX_ROWS.min(n - first);
+            for strip in strips(n) {
                 let mut rows = [[].as_slice(); MAX_ROWS];
-                for (r, row) in rows.iter_mut().enumerate().take(count) {
-                    *row = &x[(first + r) * k + from..][..len];
+                for (row, r) in rows.iter_mut().zip(strip.clone()) {
+                    *row = &x[r * k + from..][..len];
                 }
-                let acc = &mut sums[first..first + count];
-                multiply(s, &rows[..count], &[&wide[..len]], acc);
+                multiply(s, &rows[..strip.len()], &[&wide[..len]], &mut sums[strip]);
             }
         }
         for (row, sums) in sums.iter().enumerate() {

@@ -5,6 +5,8 @@
 //! on where the sum over `k` is interrupted and taken up again.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use super::simd::{Chunk, LANES, Simd, Stored};
 
 /// Outputs of a panel.
@@ -19,6 +21,13 @@ pub(super) const MAX_ROWS: usize = 6;
 /// The most panels [`multiply`] does well to be given for one row.
 pub(super) const MAX_PANELS: usize = 4;
 
+/// `n` rows in as few strips of at most [`MAX_ROWS`] as there must be, of lengths as equal as can be: a strip of a row
+/// or two has too few sums at once to hide the latency of a multiply-add.
+pub(super) fn strips(n: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = n.div_ceil(MAX_ROWS);
+    (0..count).map(move |i| n * i / count..n * (i + 1) / count)
+}
+
 /// `acc[r][p] += sum over k of rows[r][k] * panels[p][k]`; all rows and panels are `k` long, and `acc` is
 /// `rows.len() * panels.len()` long.
 #[inline(always)]
@@ -27,7 +36,7 @@ pub(super) fn multiply<S: Simd, T: Stored>(s: S, rows: &[&[f32]], panels: &[&[Pa
     match rows {
         [a] => strip::<S, T, 1, 4>(s, &[a], panels, acc),
         [a, b] => strip::<S, T, 2, 2>(s, &[a, b], panels, acc),
-        [a, b, c] => strip::<S, T, 3, 2>(s, &[a, b, c], panels, acc),
+        [a, b, c] => strip::<S, T, 3, 1>(s, &[a, b, c], panels, acc),
         [a, b, c, d] => strip::<S, T, 4, 1>(s, &[a, b, c, d], panels, acc),
         [a, b, c, d, e] => strip::<S, T, 5, 1>(s, &[a, b, c, d, e], panels, acc),
         [a, b, c, d, e, f] => strip::<S, T, 6, 1>(s, &[a, b, c, d, e, f], panels, acc),
