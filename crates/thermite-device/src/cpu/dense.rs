@@ -178,7 +178,7 @@ fn few_rows<S: Simd, T: Stored>(
         for (p, panel) in group.iter_mut().enumerate().take(count) {
             *panel = &all[(first + p) * k..][..k];
         }
-        for strip in strips(n) {
+        for strip in strips(n, MAX_ROWS) {
             let mut rows = [[].as_slice(); MAX_ROWS];
             for (row, r) in rows.iter_mut().zip(strip.clone()) {
                 *row = &x[r * k..][..k];
@@ -215,7 +215,7 @@ fn many_rows<S: Simd>(
         for from in (0..k).step_by(K_BLOCK) {
             let len = K_BLOCK.min(k - from);
             widen(panel, from, &mut wide[..len]);
-            for strip in strips(n) {
+            for strip in strips(n, MAX_ROWS) {
                 let mut rows = [[].as_slice(); MAX_ROWS];
                 for (row, r) in rows.iter_mut().zip(strip.clone()) {
                     *row = &x[r * k + from..][..len];

@@ -49,7 +49,7 @@ fn setting(variable: &str) -> Option<String> {
 }
 
 /// Elements below which a kernel is not worth sharing out.
-const GRAIN: usize = 16 * 1024;
+const GRAIN: usize = 4 * 1024;
 
 /// The CPU of this machine.
 #[derive(Debug)]

@@ -21,10 +21,10 @@ pub(super) const MAX_ROWS: usize = 6;
 /// The most panels [`multiply`] does well to be given for one row.
 pub(super) const MAX_PANELS: usize = 4;
 
-/// `n` rows in as few strips of at most [`MAX_ROWS`] as there must be, of lengths as equal as can be: a strip of a row
-/// or two has too few sums at once to hide the latency of a multiply-add.
-pub(super) fn strips(n: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = n.div_ceil(MAX_ROWS);
+/// `n` rows in as few strips of at most `most` as there must be, of lengths as equal as can be: a strip of a row or
+/// two has too few sums at once to hide the latency of a multiply-add.
+pub(super) fn strips(n: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = n.div_ceil(most);
     (0..count).map(move |i| n * i / count..n * (i + 1) / count)
 }
 

@@ -13,7 +13,6 @@ mod pack;
 mod product;
 mod tiles;
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 pub(super) use activations::Block;
@@ -22,18 +21,24 @@ use thermite_formats::DType;
 
 use self::lanes::{Lanes, One};
 use self::pack::Pack;
-use self::product::{STRIP, Unpacked, dequantize, panel, unpack};
+use self::product::{STRIP, Unpacked, add_products, dequantize, unpack};
 pub(super) use self::tiles::TILE;
 use self::tiles::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Tiles};
 use super::dense::Finish;
 use super::memory::Memory;
 use super::pool::{Parts, Pool};
 use super::simd::Isa;
-use super::tile::{PANEL, Panel};
+use super::tile::{PANEL, Panel, strips};
 use crate::{Error, MatrixView, Result};
 
 /// Rows of activations that stay in the second-level cache while all panels pass.
 const ROWS: usize = 96;
+
+/// Rows up to which unpacking weights once for each strip of them costs less than keeping them unpacked.
+const FEW_ROWS: usize = 12;
+
+/// Tiles that stay unpacked in the first-level cache while those rows pass: 12 KiB.
+const UNPACKED: usize = 16;
 
 /// The kernels of one format on one instruction set.
 struct Kernels {
@@ -263,11 +268,6 @@ lanes_fn! {
         portable x.iter().zip(out).for_each(|(x, out)| *out = Block::of(x));
 }
 
-thread_local! {
-    /// An unpacked panel.
-    static SCRATCH: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
-
 #[inline(always)]
 fn products<L: Lanes, T: Tiles>(
     l: L,
@@ -277,37 +277,90 @@ fn products<L: Lanes, T: Tiles>(
     n: usize,
     finish: Finish<'_>,
 ) {
+    if n > FEW_ROWS {
+        return many_rows::<L, T>(l, packed, panels, x, n, finish);
+    }
     let blocks = packed.cols / TILE;
-    if n == 1 {
-        for at in panels {
-            let [sums] = panel::<L, T, 1>(l, packed.panel(at), [&x[..blocks]]);
-            finish(0, at, &sums);
+    for at in panels {
+        for strip in strips(n, STRIP) {
+            few_rows::<L, T>(
+                l,
+                packed.panel(at),
+                &x[strip.start * blocks..strip.end * blocks],
+                &mut |row, sums| {
+                    finish(strip.start + row, at, sums);
+                },
+            );
         }
-        return;
     }
-    // taken, not borrowed: a closure here would be compiled without the instructions
-    let mut scratch = SCRATCH.take();
-    let words = size_of::<Unpacked<T::Kind>>() / size_of::<u32>();
-    if scratch.len() < blocks * words {
-        scratch.resize(blocks * words, 0);
+}
+
+/// A panel times up to [`STRIP`] rows: weights are unpacked in registers.
+#[inline(always)]
+fn few_rows<L: Lanes, T: Tiles>(
+    l: L,
+    panel: &[T],
+    x: &[Block],
+    finish: &mut dyn FnMut(usize, &[f32; PANEL]),
+) {
+    match x.len() / (panel.len() * T::COUNT).max(1) {
+        1 => exact_rows::<L, T, 1>(l, panel, x, finish),
+        2 => exact_rows::<L, T, 2>(l, panel, x, finish),
+        3 => exact_rows::<L, T, 3>(l, panel, x, finish),
+        _ => exact_rows::<L, T, STRIP>(l, panel, x, finish),
     }
-    let unpacked: &mut [Unpacked<T::Kind>] = bytemuck::cast_slice_mut(&mut scratch[..blocks * words]);
+}
+
+#[inline(always)]
+fn exact_rows<L: Lanes, T: Tiles, const R: usize>(
+    l: L,
+    panel: &[T],
+    x: &[Block],
+    finish: &mut dyn FnMut(usize, &[f32; PANEL]),
+) {
+    let blocks = panel.len() * T::COUNT;
+    let rows = std::array::from_fn(|r| &x[r * blocks..(r + 1) * blocks]);
+    let mut sums = [[0.0; PANEL]; R];
+    add_products(l, panel, rows, &mut sums);
+    sums.iter().enumerate().for_each(|(row, sums)| finish(row, sums));
+}
+
+/// A block of tiles is unpacked once, in the first-level cache, and serves all rows, [`STRIP`] at a time.
+#[inline(always)]
+fn many_rows<L: Lanes, T: Tiles>(
+    l: L,
+    packed: &Packed,
+    panels: Range<usize>,
+    x: &[Block],
+    n: usize,
+    finish: Finish<'_>,
+) {
+    let blocks = packed.cols / TILE;
+    let mut unpacked = [Unpacked::<T::Kind>::zeroed(); UNPACKED];
+    let mut sums = [[[0.0; PANEL]; STRIP]; ROWS / STRIP];
     for first in (0..n).step_by(ROWS) {
-        let end = n.min(first + ROWS);
+        let (end, rest) = (n.min(first + ROWS), n.min(first + ROWS) % STRIP);
         for at in panels.clone() {
-            unpack(l, packed.panel::<T>(at), unpacked);
-            for row in (first..end).step_by(STRIP) {
-                // where rows are missing, the last one takes their place
-                let mut rows = [[].as_slice(); STRIP];
-                for (r, x_row) in rows.iter_mut().enumerate() {
-                    *x_row = &x[(row + r).min(end - 1) * blocks..][..blocks];
+            let panel = packed.panel::<T>(at);
+            let sums = &mut sums[..(end - first) / STRIP];
+            sums.fill([[0.0; PANEL]; STRIP]);
+            for (i, tiles) in panel.chunks(UNPACKED / T::COUNT).enumerate() {
+                let unpacked = &mut unpacked[..tiles.len() * T::COUNT];
+                unpack(l, tiles, unpacked);
+                for (strip, sums) in sums.iter_mut().enumerate() {
+                    let row = |r: usize| (first + strip * STRIP + r) * blocks + i * UNPACKED;
+                    let rows = std::array::from_fn(|r| &x[row(r)..row(r) + unpacked.len()]);
+                    add_products(l, unpacked, rows, sums);
                 }
-                let sums = panel::<L, _, STRIP>(l, unpacked, rows);
-                for (r, sums) in sums[..STRIP.min(end - row)].iter().enumerate() {
-                    finish(row + r, at, sums);
-                }
+            }
+            for (row, sums) in (first..end).zip(sums.as_flattened()) {
+                finish(row, at, sums);
+            }
+            if rest > 0 {
+                few_rows::<L, T>(l, panel, &x[(end - rest) * blocks..end * blocks], &mut |row, sums| {
+                    finish(end - rest + row, at, sums);
+                });
             }
         }
     }
-    SCRATCH.set(scratch);
 }

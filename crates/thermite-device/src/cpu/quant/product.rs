@@ -29,15 +29,17 @@ fn tile<L: Lanes, T: Tiles, const R: usize>(
         half::<L, T, R>(l, tiles, at, 1, rows, acc);
         return;
     }
-    let mut weights = [tiles.step(l, at, 0); STEPS];
-    for (k, w) in weights.iter_mut().enumerate() {
-        *w = tiles.step(l, at, k);
-    }
     let (mut q, mut totals) = ([&rows[0].q; R], [0; R]);
     for r in 0..R {
         (q[r], totals[r]) = (&rows[r].q, rows[r].total);
     }
-    let sums = l.dot(T::RANGE, &weights, q, totals);
+    let sums = l.dot(
+        T::RANGE,
+        #[inline(always)]
+        |k| tiles.step(l, at, k),
+        q,
+        totals,
+    );
     let scale = tiles.scale(l, at, 0);
     for r in 0..R {
         let sum = match T::OFFSET {
@@ -62,16 +64,18 @@ fn half<L: Lanes, T: Tiles, const R: usize>(
     acc: &mut [L::Floats; R],
 ) {
     const HALF: usize = STEPS / 2;
-    let mut weights = [tiles.step(l, at, half * HALF); HALF];
-    for (k, w) in weights.iter_mut().enumerate() {
-        *w = tiles.step(l, at, half * HALF + k);
-    }
     let (mut q, mut totals) = ([&[0; HALF]; R], [0; R]);
     for r in 0..R {
         let (halves, _) = rows[r].q.as_chunks();
         (q[r], totals[r]) = (&halves[half], rows[r].half_totals[half]);
     }
-    let sums = l.dot(T::RANGE, &weights, q, totals);
+    let sums = l.dot(
+        T::RANGE,
+        #[inline(always)]
+        |k| tiles.step(l, at, half * HALF + k),
+        q,
+        totals,
+    );
     let scale = tiles.scale(l, at, half);
     for r in 0..R {
         let sum = match T::OFFSET {
@@ -85,19 +89,23 @@ fn half<L: Lanes, T: Tiles, const R: usize>(
     }
 }
 
-/// The products of one panel with `R` rows of activations.
+/// Adds to `sums` the products of some tiles of one panel with `R` rows of activations.
 #[inline(always)]
-pub(super) fn panel<L: Lanes, T: Tiles, const R: usize>(
+pub(super) fn add_products<L: Lanes, T: Tiles, const R: usize>(
     l: L,
     panel: &[T],
     rows: [&[Block]; R],
-) -> [[f32; PANEL]; R] {
+    sums: &mut [[f32; PANEL]; R],
+) {
     assert!(rows.iter().all(|row| row.len() == panel.len() * T::COUNT), "as many activations as weights");
     let mut acc = [l.splat(0.0); R];
+    for r in 0..R {
+        acc[r] = l.load_f32(&sums[r]);
+    }
     for (i, tiles) in panel.iter().enumerate() {
         for t in 0..T::COUNT {
-            if R == 1 {
-                prefetch::<L, T>(l, tiles, t);
+            if T::STREAMS {
+                prefetch::<L, T>(l, tiles, t, AHEAD);
             }
             let mut blocks = [&rows[0][i * T::COUNT + t]; R];
             for r in 1..R {
@@ -106,22 +114,20 @@ pub(super) fn panel<L: Lanes, T: Tiles, const R: usize>(
             tile(l, tiles, t, blocks, &mut acc);
         }
     }
-    let mut out = [[0.0; PANEL]; R];
     for r in 0..R {
-        l.store_f32(acc[r], &mut out[r]);
+        l.store_f32(acc[r], &mut sums[r]);
     }
-    out
 }
 
 /// How far ahead of the tile at work memory is asked for: the latency of memory at the speed of one core.
 const AHEAD: usize = 4096;
 
-/// Asks for the tile [`AHEAD`] of this one, which may belong to the panels behind.
+/// Asks for the tile that is `ahead` bytes behind this one, which may belong to the panels behind.
 #[inline(always)]
-fn prefetch<L: Lanes, T: Tiles>(l: L, tiles: &T, at: usize) {
+fn prefetch<L: Lanes, T: Tiles>(l: L, tiles: &T, at: usize, ahead: usize) {
     let (len, start) = (size_of::<T>() / T::COUNT, std::ptr::from_ref(tiles).cast::<u8>());
     for line in 0..len.div_ceil(64) {
-        l.prefetch(start.wrapping_add(at * len + AHEAD + 64 * line));
+        l.prefetch(start.wrapping_add(at * len + ahead + 64 * line));
     }
 }
 
@@ -154,6 +160,7 @@ impl<T: Tiles> Tiles for Unpacked<T> {
     const OFFSET: Option<u32> = T::OFFSET;
     const MIN: bool = T::MIN;
     const SPLIT: bool = T::SPLIT;
+    const STREAMS: bool = false;
 
     #[inline(always)]
     fn step<L: Lanes>(&self, l: L, _tile: usize, k: usize) -> L::Bytes {
@@ -169,11 +176,13 @@ impl<T: Tiles> Tiles for Unpacked<T> {
     }
 }
 
-/// Unpacks a panel.
+/// Unpacks some tiles, and asks for as many behind them.
 #[inline(always)]
-pub(super) fn unpack<L: Lanes, T: Tiles>(l: L, panel: &[T], out: &mut [Unpacked<T::Kind>]) {
-    for (tiles, out) in panel.iter().zip(out.chunks_exact_mut(T::COUNT)) {
+pub(super) fn unpack<L: Lanes, T: Tiles>(l: L, tiles: &[T], out: &mut [Unpacked<T::Kind>]) {
+    let behind = size_of_val(tiles);
+    for (tiles, out) in tiles.iter().zip(out.chunks_exact_mut(T::COUNT)) {
         for (t, out) in out.iter_mut().enumerate() {
+            prefetch::<L, T>(l, tiles, t, behind);
             for (k, step) in out.q.iter_mut().enumerate() {
                 l.store(tiles.step(l, t, k), step);
             }

@@ -29,6 +29,8 @@ pub(super) trait Tiles: AnyBitPattern + NoUninit + Send + Sync {
     const MIN: bool = false;
     /// Whether scale and minimum stand for 16 columns rather than 32.
     const SPLIT: bool = false;
+    /// Whether they come from memory, one after another.
+    const STREAMS: bool = true;
 
     /// The stored `q` of step `k` of a tile.
     fn step<L: Lanes>(&self, l: L, tile: usize, k: usize) -> L::Bytes;

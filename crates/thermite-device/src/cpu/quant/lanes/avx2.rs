@@ -2,6 +2,7 @@
 //! range of the weights allows.
 #![allow(unsafe_code)]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use half::f16;
@@ -19,6 +20,48 @@ macro_rules! op {
     ($e:expr) => {
         // SAFETY: `self` proves that the processor has the instruction.
         unsafe { $e }
+    };
+}
+
+/// `sums + w x`, pairs of products in 16 bits.
+///
+/// Written as instructions: as arithmetic, the compiler puts all sums of a tile into trees, for which there are not
+/// registers enough by far.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_pairs(mut sums: __m256i, w: __m256i, x: __m256i) -> __m256i {
+    // SAFETY: arithmetic on registers, with instructions that are enabled here.
+    unsafe {
+        asm!(
+            "vpmaddubsw {pairs}, {w}, {x}",
+            "vpaddw {sums}, {sums}, {pairs}",
+            pairs = out(ymm_reg) _, sums = inout(ymm_reg) sums, w = in(ymm_reg) w, x = in(ymm_reg) x,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sums
+}
+
+/// Steps whose products may be summed in 16 bits.
+const fn steps_in_pairs(range: Range) -> usize {
+    match range {
+        Range::Bits4 => 8,
+        Range::Bits5 => 4,
+        Range::Bits6 => 2,
+        Range::Signed8 => 1,
+    }
+}
+
+/// The body once for every step below `N`, of which there are eight at most: the compiler would keep the loop.
+macro_rules! each_step {
+    ($n:ident, |$k:ident| $body:block) => {
+        each_step!(@ $n $k $body 0 1 2 3 4 5 6 7)
+    };
+    (@ $n:ident $k:ident $body:block $($i:literal)*) => {
+        $(if $i < $n {
+            let $k: usize = $i;
+            $body
+        })*
     };
 }
 
@@ -78,47 +121,52 @@ impl Lanes for Avx2Lanes {
     }
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "a step is one of all rows and of the weights")]
     fn dot<const R: usize, const N: usize>(
         self,
         range: Range,
-        weights: &[[__m256i; 2]; N],
+        weights: impl Fn(usize) -> [__m256i; 2],
         rows: [&[i32; N]; R],
         _totals: [i32; R],
     ) -> [[__m256i; 2]; R] {
-        let group = match range {
-            Range::Bits4 => 8,
-            Range::Bits5 => 4,
-            Range::Bits6 => 2,
-            Range::Signed8 => 1,
-        };
         op!({
             let ones = _mm256_set1_epi16(1);
             let zero = _mm256_setzero_si256();
             let mut sums = [[zero; 2]; R];
+            if range == Range::Signed8 {
+                for k in 0..N {
+                    let w = weights(k);
+                    for r in 0..R {
+                        let x = _mm256_set1_epi32(rows[r][k]);
+                        for half in 0..2 {
+                            let (size, signed) = (_mm256_abs_epi8(w[half]), _mm256_sign_epi8(x, w[half]));
+                            let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(size, signed), ones);
+                            sums[r][half] = _mm256_add_epi32(sums[r][half], quads);
+                        }
+                    }
+                }
+                return sums;
+            }
+            let group = steps_in_pairs(range);
             let mut pairs = [[zero; 2]; R];
-            for k in 0..N {
+            each_step!(N, |k| {
+                let w = weights(k);
                 for r in 0..R {
                     let x = _mm256_set1_epi32(rows[r][k]);
                     for half in 0..2 {
-                        let w = weights[k][half];
-                        let products = if range == Range::Signed8 {
-                            _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+                        pairs[r][half] = if k.is_multiple_of(group) {
+                            _mm256_maddubs_epi16(w[half], x)
                         } else {
-                            _mm256_maddubs_epi16(w, x)
+                            add_pairs(pairs[r][half], w[half], x)
                         };
-                        pairs[r][half] = if k % group == 0 {
-                            products
-                        } else {
-                            _mm256_add_epi16(pairs[r][half], products)
-                        };
-                        if (k + 1) % group == 0 || k + 1 == N {
+                        if (k + 1).is_multiple_of(group) || k + 1 == N {
                             let quads = _mm256_madd_epi16(pairs[r][half], ones);
                             sums[r][half] =
                                 if k < group { quads } else { _mm256_add_epi32(sums[r][half], quads) };
                         }
                     }
                 }
-            }
+            });
             sums
         })
     }

@@ -62,10 +62,11 @@ impl Lanes for Avx512Lanes {
     }
 
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "a step is one of all rows and of the weights")]
     fn dot<const R: usize, const N: usize>(
         self,
         range: Range,
-        weights: &[__m512i; N],
+        weights: impl Fn(usize) -> __m512i,
         rows: [&[i32; N]; R],
         totals: [i32; R],
     ) -> [__m512i; R] {
@@ -79,7 +80,7 @@ impl Lanes for Avx512Lanes {
                 }
             }
             for k in 0..N {
-                let w = weights[k];
+                let w = weights(k);
                 let w = if signed { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) } else { w };
                 for r in 0..R {
                     sums[r] = _mm512_dpbusd_epi32(sums[r], w, _mm512_set1_epi32(rows[r][k]));

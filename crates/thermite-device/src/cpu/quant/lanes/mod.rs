@@ -56,11 +56,12 @@ pub(super) trait Lanes: Copy + Send + Sync {
     fn column(self, a: Self::Bytes, c: usize, signed: bool) -> Self::Floats;
 
     /// The sums over the steps of weights times activations, four columns a step, for `R` rows of activations.
-    /// Weights are as `range` says, activations within `-127 ..= 127`, and `totals` are the sums of the rows.
+    /// Weights, given by steps, are as `range` says, activations within `-127 ..= 127`, and `totals` are the sums of the
+    /// rows.
     fn dot<const R: usize, const N: usize>(
         self,
         range: Range,
-        weights: &[Self::Bytes; N],
+        weights: impl Fn(usize) -> Self::Bytes,
         rows: [&[i32; N]; R],
         totals: [i32; R],
     ) -> [Self::Ints; R];

@@ -41,14 +41,14 @@ impl Lanes for One {
     fn dot<const R: usize, const N: usize>(
         self,
         range: Range,
-        weights: &[[u8; 4]; N],
+        weights: impl Fn(usize) -> [u8; 4],
         rows: [&[i32; N]; R],
         _totals: [i32; R],
     ) -> [i32; R] {
         rows.map(|row| {
             let mut sum = 0;
-            for (weights, x) in weights.iter().zip(row) {
-                for (w, x) in weights.iter().zip(x.to_le_bytes()) {
+            for (k, x) in row.iter().enumerate() {
+                for (w, x) in weights(k).iter().zip(x.to_le_bytes()) {
                     let w = if range == Range::Signed8 { i32::from(*w as i8) } else { i32::from(*w) };
                     sum += w * i32::from(x as i8);
                 }
