@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 
+#[cfg(target_arch = "x86_64")]
+use super::amx::dense::Activations;
 use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::quant::Packed;
@@ -74,6 +76,21 @@ impl Dense {
             Dtype::F16 => walk::<f16>(self, row, out),
             Dtype::BF16 => walk::<bf16>(self, row, out),
             Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => walk::<f32>(self, row, out),
+        }
+    }
+
+    /// Whether [`amx`](super::amx) multiplies it.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn is_for_amx(&self) -> bool {
+        matches!(self.data.dtype(), Dtype::F16 | Dtype::BF16)
+    }
+
+    /// The products of some panels of a matrix that [is for it](Self::is_for_amx).
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn products_on_amx(&self, panels: Range<usize>, x: &Activations, finish: Finish<'_>) {
+        match self.data.dtype() {
+            Dtype::F16 => x.products(self.panels::<f16>(), panels, finish),
+            _ => x.products(self.panels::<bf16>(), panels, finish),
         }
     }
 

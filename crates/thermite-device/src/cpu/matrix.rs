@@ -4,9 +4,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::Cpu;
+#[cfg(target_arch = "x86_64")]
+use super::amx::dense::Activations;
 use super::dense::{Dense, Finish, dequantized};
 use super::pool::{Parts, Pool};
 use super::quant::{Block, Packed, TILE};
+#[cfg(target_arch = "x86_64")]
+use super::simd::Isa;
 use super::tile::PANEL;
 use crate::device::Stacked;
 use crate::{MatrixView, Result};
@@ -74,6 +78,11 @@ impl CpuMatrix {
     fn is_quantized(&self) -> bool {
         self.segments.iter().any(|s| matches!(s.data, Data::Quantized(_)))
     }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_for_amx(&self) -> bool {
+        self.segments.iter().any(|s| matches!(&s.data, Data::Dense(m) if m.is_for_amx()))
+    }
 }
 
 impl Segment {
@@ -122,7 +131,20 @@ impl Cpu {
         if quantized {
             self.quantize(x, &mut blocks);
         }
-        let input = Input { x, blocks: quantized.then_some(&blocks), n };
+        #[cfg(target_arch = "x86_64")]
+        let tiles = match self.isa {
+            Isa::Amx(amx) if products.iter().any(|p| p.weight.is_for_amx()) => {
+                Some(Activations::new(amx, &self.pool, x, n))
+            }
+            _ => None,
+        };
+        let input = Input {
+            x,
+            blocks: quantized.then_some(&blocks),
+            #[cfg(target_arch = "x86_64")]
+            tiles: tiles.as_ref(),
+            n,
+        };
         let bytes: usize = products.iter().map(|p| p.weight.bytes()).sum();
         let shares = if n < MANY_ROWS { self.threads() } else { 8 * self.threads() };
         let outs = products.map(|p| (p.weight, p.bias, Parts::new(p.out)));
@@ -160,6 +182,12 @@ impl Cpu {
         if panels.is_empty() {
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if let (Data::Dense(m), Some(tiles)) = (&segment.data, input.tiles)
+            && m.is_for_amx()
+        {
+            return m.products_on_amx(panels, tiles, finish);
+        }
         match (&segment.data, input.blocks) {
             (Data::Dense(m), _) => m.products(self.isa, panels, input.x, input.n, finish),
             (Data::Quantized(m), Some(blocks)) => m.products(self.isa, panels, blocks, input.n, finish),
@@ -188,5 +216,8 @@ impl Cpu {
 struct Input<'a> {
     x: &'a [f32],
     blocks: Option<&'a Vec<Block>>,
+    /// In tiles of bfloat16, where weights are multiplied on AMX.
+    #[cfg(target_arch = "x86_64")]
+    tiles: Option<&'a Activations>,
     n: usize,
 }

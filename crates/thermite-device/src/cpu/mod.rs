@@ -4,6 +4,8 @@
 //! through one inner loop (`tile`), quantised ones through another (`quant`); work is shared out by a pool of threads ([`pool`]) in ways that no result depends on.
 
 mod activation;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod dense;
 mod device;
@@ -26,8 +28,9 @@ pub use simd::Isa;
 use self::pool::{Parts, Pool};
 use crate::{Error, Result};
 
-/// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512`, `neon`. Of `avx512` quantised
-/// products alone make use, of `neon` they and what the compiler does.
+/// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512`, `amx`, `neon`. Of `avx512`
+/// quantised products alone make use, of `amx` they and those of bfloat16 and half precision, of `neon` they and what the
+/// compiler does.
 pub const ISA_VARIABLE: &str = "THERMITE_CPU_ISA";
 
 /// The environment variable that says how activations meet quantised weights: `int8` or `f32`.

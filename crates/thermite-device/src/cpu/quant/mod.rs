@@ -3,11 +3,14 @@
 //! - [`tiles`]: the layout, sixteen rows side by side; [`pack`] makes it of a file's blocks.
 //! - [`activations`]: rows of activations in eight bits.
 //! - [`lanes`]: what an instruction set must do, and the sets that do it.
-//! - [`product`]: sums over tiles, in eight bits, or in floats over dequantised weights.
+//! - [`product`]: sums over tiles, in eight bits, or in floats over dequantised weights; `amx`: the same for many rows
+//!   of activations at once, on the tile registers of processors that have them.
 
 #![allow(unsafe_code, reason = "kernels are entered where the processor has their instructions")]
 
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod lanes;
 mod pack;
 mod product;
@@ -16,6 +19,8 @@ mod tiles;
 use std::ops::Range;
 
 pub(super) use activations::Block;
+#[cfg(target_arch = "x86_64")]
+use amx::products as products_on_amx;
 use bytemuck::{AnyBitPattern, Zeroable};
 use thermite_formats::DType;
 
@@ -112,6 +117,9 @@ macro_rules! lanes_fn {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Avx512` exists only where the processor has these instructions.
                 Isa::Avx512(proof) => unsafe { avx512 $(::<$t>)? (lanes::Avx512Lanes(proof), $($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above; AMX comes with AVX-512.
+                Isa::Amx(proof) => unsafe { avx512 $(::<$t>)? (lanes::Avx512Lanes(proof.avx512()), $($arg),*) },
                 #[cfg(target_arch = "aarch64")]
                 Isa::Neon(proof) => neon $(::<$t>)? (lanes::NeonLanes(proof), $($arg),*),
             }
@@ -213,6 +221,12 @@ impl Packed {
 
     /// The products of some panels with `n` rows of activations.
     pub(super) fn products(&self, isa: Isa, panels: Range<usize>, x: &[Block], n: usize, finish: Finish<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if let Isa::Amx(amx) = isa
+            && n >= amx::STRIP
+        {
+            return with_tiles!(self.format, products_on_amx(amx, self, panels, x, n, finish));
+        }
         with_tiles!(self.format, panel_products(isa, self, panels, x, n, finish));
     }
 }

@@ -15,6 +15,9 @@ use crate::cpu::tile::PANEL;
 /// Rows of activations that share a load of weights.
 pub(super) const STRIP: usize = 4;
 
+/// Steps of the 16 columns that some formats have scales for.
+pub(super) const HALF: usize = STEPS / 2;
+
 /// Adds to `acc` what one tile gives to `R` rows.
 #[inline(always)]
 fn tile<L: Lanes, T: Tiles, const R: usize>(
@@ -40,17 +43,7 @@ fn tile<L: Lanes, T: Tiles, const R: usize>(
         q,
         totals,
     );
-    let scale = tiles.scale(l, at, 0);
-    for r in 0..R {
-        let sum = match T::OFFSET {
-            Some(shift) => l.sub_shifted(sums[r], totals[r], shift),
-            None => sums[r],
-        };
-        acc[r] = l.fma(l.to_floats(sum), l.mul(scale, l.splat(rows[r].scale)), acc[r]);
-        if T::MIN {
-            acc[r] = l.fma(tiles.min(l, at, 0), l.splat(rows[r].sum), acc[r]);
-        }
-    }
+    add(l, tiles, at, 0, rows, sums, acc);
 }
 
 /// [`tile`] of the 16 columns that have a scale of their own.
@@ -63,7 +56,6 @@ fn half<L: Lanes, T: Tiles, const R: usize>(
     rows: [&Block; R],
     acc: &mut [L::Floats; R],
 ) {
-    const HALF: usize = STEPS / 2;
     let (mut q, mut totals) = ([&[0; HALF]; R], [0; R]);
     for r in 0..R {
         let (halves, _) = rows[r].q.as_chunks();
@@ -76,15 +68,32 @@ fn half<L: Lanes, T: Tiles, const R: usize>(
         q,
         totals,
     );
+    add(l, tiles, at, half, rows, sums, acc);
+}
+
+/// Adds to `acc` what the `sums` of products of bytes are worth: those of a tile, or of one half of it.
+#[inline(always)]
+pub(super) fn add<L: Lanes, T: Tiles, const R: usize>(
+    l: L,
+    tiles: &T,
+    at: usize,
+    half: usize,
+    rows: [&Block; R],
+    sums: [L::Ints; R],
+    acc: &mut [L::Floats; R],
+) {
     let scale = tiles.scale(l, at, half);
     for r in 0..R {
-        let sum = match T::OFFSET {
-            Some(shift) => l.sub_shifted(sums[r], totals[r], shift),
+        let row = rows[r];
+        let (total, sum) =
+            if T::SPLIT { (row.half_totals[half], row.half_sums[half]) } else { (row.total, row.sum) };
+        let products = match T::OFFSET {
+            Some(shift) => l.sub_shifted(sums[r], total, shift),
             None => sums[r],
         };
-        acc[r] = l.fma(l.to_floats(sum), l.mul(scale, l.splat(rows[r].scale)), acc[r]);
+        acc[r] = l.fma(l.to_floats(products), l.mul(scale, l.splat(row.scale)), acc[r]);
         if T::MIN {
-            acc[r] = l.fma(tiles.min(l, at, half), l.splat(rows[r].half_sums[half]), acc[r]);
+            acc[r] = l.fma(tiles.min(l, at, half), l.splat(sum), acc[r]);
         }
     }
 }
@@ -134,7 +143,7 @@ fn prefetch<L: Lanes, T: Tiles>(l: L, tiles: &T, at: usize, ahead: usize) {
 /// A tile of `T` unpacked: a byte a weight, floats for its scale. Many rows of activations then share the work.
 #[repr(C)]
 pub(super) struct Unpacked<T> {
-    q: [Step; STEPS],
+    pub(super) q: [Step; STEPS],
     scale: [[f32; PANEL]; 2],
     min: [[f32; PANEL]; 2],
     of: PhantomData<T>,
@@ -223,7 +232,7 @@ fn dequantize_as<L: Lanes>(l: L, form: Form, tiles: &[Unpacked<()>], out: &mut [
     let offset = l.splat(form.offset);
     for (tile, columns) in tiles.iter().zip(columns) {
         for (k, columns) in columns.chunks_exact_mut(4).enumerate() {
-            let half = if form.split { k / (STEPS / 2) } else { 0 };
+            let half = if form.split { k / HALF } else { 0 };
             let (scale, min) = (l.load_f32(&tile.scale[half]), l.load_f32(&tile.min[half]));
             let bytes = l.load(&tile.q[k]);
             for (c, column) in columns.iter_mut().enumerate() {

@@ -2,6 +2,8 @@
 //! set by [`simd_fn!`].
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -10,6 +12,8 @@ mod math;
 mod neon;
 mod portable;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::Amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -38,6 +42,10 @@ pub enum Isa {
     /// AVX-512 with VNNI, for products of bytes; the rest as on AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    /// AMX, for products of bytes with many rows of activations, and for bfloat16 and half-precision weights; the rest as
+    /// on AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     /// NEON with dot products, for products of bytes; the rest in plain Rust, which is compiled to NEON.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
@@ -58,6 +66,7 @@ impl Isa {
         {
             all.extend(Avx2::detect().map(Self::Avx2));
             all.extend(Avx512::detect().map(Self::Avx512));
+            all.extend(Amx::detect().map(Self::Amx));
         }
         #[cfg(target_arch = "aarch64")]
         all.extend(Neon::detect().map(Self::Neon));
@@ -70,7 +79,7 @@ impl Isa {
         Self::available().into_iter().find(|isa| isa.name() == name)
     }
 
-    /// Its name: `portable`, `avx2`, `avx512`, `neon`.
+    /// Its name: `portable`, `avx2`, `avx512`, `amx`, `neon`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,6 +88,8 @@ impl Isa {
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => "amx",
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => "neon",
         }
@@ -201,6 +212,12 @@ macro_rules! simd_fn {
                 // SAFETY: as above; AVX-512 comes with AVX2.
                 #[allow(unsafe_code)]
                 $crate::cpu::simd::Isa::Avx512(proof) => unsafe { avx2 $(::<$($g),+>)? (proof.avx2(), $($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                #[allow(unsafe_code)]
+                $crate::cpu::simd::Isa::Amx(proof) => unsafe {
+                    avx2 $(::<$($g),+>)? (proof.avx512().avx2(), $($arg),*)
+                },
                 #[cfg(target_arch = "aarch64")]
                 $crate::cpu::simd::Isa::Neon(proof) => $body(proof.portable(), $($arg),*),
             }
