@@ -1,12 +1,15 @@
 //! Products against float64, and every override of a box against its default body in primitive kernels.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::instruction_sets;
 use half::{bf16, f16};
 use proptest::prelude::*;
 use thermite_device::cpu::{Cpu, CpuBuffer, Isa};
 use thermite_device::{
     ActivationShape, Activations, AttentionKind, AttentionShape, Batch, Device, Dtype, KvShape, Layout,
-    Linear, MatrixView, Outputs, Step, WeightType, boxes,
+    Linear, MatrixView, Outputs, Step, boxes,
 };
 
 /// Numbers that look random, around zero.
@@ -22,7 +25,9 @@ fn noise(seed: u64, len: usize) -> Vec<f32> {
 }
 
 fn devices() -> impl Iterator<Item = Cpu> {
-    Isa::available().into_iter().flat_map(|isa| [1, 2].map(|threads| Cpu::with(Some(threads), isa).unwrap()))
+    instruction_sets()
+        .into_iter()
+        .flat_map(|isa| [1, 2].map(|threads| Cpu::with(Some(threads), isa).unwrap()))
 }
 
 fn read(d: &Cpu, buffer: &CpuBuffer, len: usize) -> Vec<f32> {
@@ -130,20 +135,21 @@ fn products_of_huge_and_tiny_numbers() {
 #[test]
 fn a_row_is_the_same_in_any_company() {
     let (m, k) = (100, 700);
-    let (bytes, _) = stored(&noise(5, m * k), Dtype::F16);
     let x = noise(6, 70 * k);
-    for d in devices() {
-        let view =
-            MatrixView { dtype: WeightType::F16, rows: m, cols: k, layout: Layout::RowMajor, bytes: &bytes };
-        let weight = d.matrix(&[view]).unwrap();
-        let run = |n: usize| {
-            let mut out = d.alloc(Dtype::F32, n * m).unwrap();
-            d.matmul(&d.upload_f32(&x[..n * k]).unwrap(), &weight, &mut out, n).unwrap();
-            read(&d, &out, n * m)
-        };
-        let all = run(70);
-        for n in 1..70 {
-            assert_eq!(run(n), all[..n * m], "{n} rows, {}", d.describe());
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        let (bytes, _) = stored(&noise(5, m * k), dtype);
+        for d in devices() {
+            let (dtype, layout) = (dtype.into(), Layout::RowMajor);
+            let weight = d.matrix(&[MatrixView { dtype, rows: m, cols: k, layout, bytes: &bytes }]).unwrap();
+            let run = |n: usize| {
+                let mut out = d.alloc(Dtype::F32, n * m).unwrap();
+                d.matmul(&d.upload_f32(&x[..n * k]).unwrap(), &weight, &mut out, n).unwrap();
+                read(&d, &out, n * m)
+            };
+            let all = run(70);
+            for n in 1..70 {
+                assert_eq!(run(n), all[..n * m], "{n} rows, {dtype}, {}", d.describe());
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The CPU device, with each instruction set, against the float64 oracles.
 
+mod common;
+
+use common::instruction_sets;
 use thermite_device::conformance::run;
-use thermite_device::cpu::{Cpu, Isa};
+use thermite_device::cpu::Cpu;
 
 #[test]
 fn every_kernel_of_the_cpu() {
-    for isa in Isa::available() {
+    for isa in instruction_sets() {
         let device = Cpu::with(Some(2), isa).unwrap();
         let outcomes = run(&device, &|_| true).unwrap();
         let mut failures = Vec::new();

@@ -1,6 +1,9 @@
 //! Products with quantised weights, against float64 over the dequantised weights.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::instruction_sets;
 use thermite_device::cpu::{Cpu, CpuBuffer, CpuMatrix, Isa, QuantizedActivations};
 use thermite_device::{Device, Dtype, Layout, MatrixView, WeightType};
 use thermite_formats::quant::blocks::Half;
@@ -90,7 +93,7 @@ fn multiply(d: &Cpu, weight: &CpuMatrix, x: &[f32], n: usize, rows: usize) -> Ve
 /// Every instruction set, with both ways of activations.
 fn devices() -> Vec<(Cpu, bool)> {
     let mut all = Vec::new();
-    for isa in Isa::available() {
+    for isa in instruction_sets() {
         for activations in [QuantizedActivations::Int8, QuantizedActivations::F32] {
             let rounds = activations == QuantizedActivations::Int8 && isa.name() != "portable";
             all.push((Cpu::with(Some(2), isa).unwrap().with_activations(activations), rounds));
@@ -185,7 +188,7 @@ fn a_row_is_the_same_in_any_company_on_any_threads() {
         let (rows, cols) = (52, 512);
         let bytes = blocks(dtype, rows, cols);
         let x = floats(5, 100 * cols);
-        for isa in Isa::available() {
+        for isa in instruction_sets() {
             for activations in [QuantizedActivations::Int8, QuantizedActivations::F32] {
                 let mut first: Option<Vec<f32>> = None;
                 for threads in [1, 2, 3] {
