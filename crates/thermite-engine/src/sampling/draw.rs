@@ -33,6 +33,11 @@ type Candidate = (u32, f32);
 /// # Errors
 /// A probability that is none, or all of them 0: see [`SamplingError`].
 pub fn draw(probs: &[f32], params: &SamplingParams, generator: &mut Generator) -> Result<u32, SamplingError> {
+    if params.draws_from_all() {
+        check(probs)?;
+        let all = (0..).zip(probs.iter().copied());
+        return choose(all, generator.uniform()).ok_or(SamplingError::NothingToDraw { tokens: probs.len() });
+    }
     let mut candidates = candidates(probs)?;
     let likeliest = *candidates
         .iter()
@@ -49,7 +54,19 @@ pub fn draw(probs: &[f32], params: &SamplingParams, generator: &mut Generator) -
         candidates.retain(|&(_, p)| f64::from(p) >= least);
     }
     candidates.sort_unstable_by_key(|&(token, _)| token);
-    Ok(choose(&candidates, generator.uniform()).unwrap_or(likeliest.0))
+    Ok(choose(candidates.iter().copied(), generator.uniform()).unwrap_or(likeliest.0))
+}
+
+/// Whether all are probabilities.
+fn check(probs: &[f32]) -> Result<(), SamplingError> {
+    match probs.iter().position(|&value| !is_probability(value)) {
+        Some(token) => Err(SamplingError::NotAProbability { token, value: probs[token] }),
+        None => Ok(()),
+    }
+}
+
+fn is_probability(value: f32) -> bool {
+    value >= 0.0 && value.is_finite()
 }
 
 /// The tokens that may be drawn, in order of their ids.
@@ -63,7 +80,7 @@ fn candidates(probs: &[f32]) -> Result<Vec<Candidate>, SamplingError> {
         }
         for (i, &value) in values.iter().enumerate() {
             let token = block * BLOCK + i;
-            if !(value >= 0.0 && value.is_finite()) {
+            if !is_probability(value) {
                 return Err(SamplingError::NotAProbability { token, value });
             }
             if value > 0.0 {
@@ -106,18 +123,18 @@ fn keep_top_p(candidates: &mut Vec<Candidate>, top_p: f32) {
     }
 }
 
-/// The candidate in whose part of the line from 0 to the sum of all the point `at` (of 1) falls.
-fn choose(candidates: &[Candidate], at: f64) -> Option<u32> {
-    let all: f64 = candidates.iter().map(|&(_, p)| f64::from(p)).sum();
+/// The candidate in whose part of the line from 0 to the sum of all the point `at` (of 1) falls: none of probability 0.
+fn choose(candidates: impl Iterator<Item = Candidate> + Clone, at: f64) -> Option<u32> {
+    let all: f64 = candidates.clone().map(|(_, p)| f64::from(p)).sum();
     let point = at * all;
     let mut end = 0.0;
-    let chosen = candidates.iter().find(|&&(_, p)| {
+    let chosen = candidates.clone().find(|&(_, p)| {
         end += f64::from(p);
         point < end
     });
     // Only if `at` is so near 1 that the product was rounded up to the sum.
-    let (token, _) = chosen.or(candidates.last())?;
-    Some(*token)
+    let (token, _) = chosen.or_else(|| candidates.filter(|&(_, p)| p > 0.0).last())?;
+    Some(token)
 }
 
 #[cfg(test)]
@@ -126,7 +143,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn params(top_p: f32, min_p: f32) -> SamplingParams {
-        SamplingParams { temperature: 1.0, top_p, min_p, ..SamplingParams::default() }
+        SamplingParams { temperature: 1.0, top_k: 0, top_p, min_p, ..SamplingParams::default() }
     }
 
     /// The kept tokens by the definitions, sorting everything.
@@ -214,7 +231,7 @@ mod tests {
     fn the_ends_of_the_line_belong_to_the_first_and_the_last() {
         let candidates = [(3, 0.5), (7, 0.25), (9, 0.25)];
         for (at, token) in [(0.0, 3), (0.49, 3), (0.5, 7), (0.75, 9), (1.0, 9)] {
-            assert_eq!(choose(&candidates, at), Some(token), "{at}");
+            assert_eq!(choose(candidates.iter().copied(), at), Some(token), "{at}");
         }
     }
 

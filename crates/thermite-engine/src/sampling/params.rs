@@ -109,6 +109,11 @@ impl SamplingParams {
         self.is_greedy() && !self.has_penalties() && self.softcap.is_none()
     }
 
+    /// Whether every token may be drawn.
+    pub(crate) fn draws_from_all(&self) -> bool {
+        !self.is_greedy() && self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0
+    }
+
     /// Whether a penalty changes the logits.
     pub fn has_penalties(&self) -> bool {
         self.repeat_last_n > 0
