@@ -8,12 +8,22 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::generation::{Generation, Piece, Said};
 use crate::openai::{ApiError, Usage};
 
 /// How often a stream that waits says that it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// An event of a stream.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what axum writes")]
+pub(crate) struct StreamEvent {
+    /// A piece of the answer in JSON: `CompletionResponse` or `ChatChunk`; `ErrorBody` where the answer breaks off. The
+    /// last event of a whole answer is `[DONE]`.
+    data: String,
+}
 
 /// How the pieces of an answer are written.
 pub(crate) trait Chunks: Send + 'static {

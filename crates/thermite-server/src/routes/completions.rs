@@ -16,7 +16,7 @@ use crate::openai::{
     ApiError, Chosen, CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse, ErrorBody,
     Text, Usage,
 };
-use crate::sse::{self, Chunks};
+use crate::sse::{self, Chunks, StreamEvent};
 use crate::state::Shared;
 
 /// Goes on from a text.
@@ -28,7 +28,7 @@ use crate::state::Shared;
     responses(
         (status = 200, description = "The text, or with `stream` its pieces as server-sent events", content(
             (CompletionResponse = "application/json"),
-            (CompletionResponse = "text/event-stream"),
+            (StreamEvent = "text/event-stream"),
         )),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
         (status = "5XX", description = "The server failed, or shuts down", body = ErrorBody),

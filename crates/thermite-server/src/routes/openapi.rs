@@ -8,7 +8,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::{chat, completions, embeddings, health, metrics, models, tokenize};
 use crate::limits::Limits;
-use crate::openai::ApiError;
+use crate::openai::{ApiError, ChatChunk};
 use crate::state::Shared;
 
 /// The document of the API.
@@ -27,6 +27,8 @@ use crate::state::Shared;
         metrics::render,
         document,
     ),
+    // those that events have in them
+    components(schemas(ChatChunk)),
     modifiers(&BearerKey),
     security(("key" = []), ()),
 )]

@@ -15,8 +15,8 @@ use super::wanted::Wanted;
 use crate::clock::unix_seconds;
 use crate::generation::Generation;
 use crate::guard::{Arrived, JsonObject, RequestId};
-use crate::openai::{ApiError, ChatChunk, ChatRequest, ChatResponse, ErrorBody};
-use crate::sse;
+use crate::openai::{ApiError, ChatRequest, ChatResponse, ErrorBody};
+use crate::sse::{self, StreamEvent};
 use crate::state::Shared;
 
 /// Answers a conversation.
@@ -28,7 +28,7 @@ use crate::state::Shared;
     responses(
         (status = 200, description = "The answer, or with `stream` its pieces as server-sent events", content(
             (ChatResponse = "application/json"),
-            (ChatChunk = "text/event-stream"),
+            (StreamEvent = "text/event-stream"),
         )),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
         (status = "5XX", description = "The server failed, or shuts down", body = ErrorBody),
