@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::TestServer;
+use super::common::{TestServer, json as read};
 
 /// Requests that are refused: method, path, type of the body, body.
 fn requests() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
@@ -96,5 +96,26 @@ async fn every_refusal_says_what_is_wrong() {
     }
     insta::assert_snapshot!(told);
     server.idle().await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_grammar_that_becomes_too_much_work_is_the_clients_matter() {
+    let server = TestServer::new().await;
+    let format = json!({ "type": "regex", "regex": ".{0,1000}".repeat(20) });
+    let body = json!({ "prompt": "Once upon", "max_tokens": 60, "seed": 1, "response_format": format });
+    let refused = server.post("/v1/completions", &body).send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert_eq!(read(refused).await["error"]["param"], "response_format");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_long_name_is_not_said_back_at_length() {
+    let server = TestServer::new().await;
+    let body = json!({ "prompt": "Once", "model": "é".repeat(100_000) });
+    let refused = server.post("/v1/completions", &body).send().await.unwrap();
+    assert_eq!(refused.status(), 404);
+    assert!(refused.text().await.unwrap().len() < 400);
     server.end().await;
 }
