@@ -23,6 +23,8 @@ pub enum Dtype {
     U32,
     /// Bytes: weights in quantised blocks.
     U8,
+    /// 32 numbers in eight bits and a scale, as GGUF's Q8_0 has them: KV cache.
+    Q8_0,
 }
 
 impl Dtype {
@@ -33,6 +35,16 @@ impl Dtype {
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 => 2,
             Self::U8 => 1,
+            Self::Q8_0 => 34,
+        }
+    }
+
+    /// Values an element.
+    #[must_use]
+    pub const fn values(self) -> usize {
+        match self {
+            Self::Q8_0 => 32,
+            _ => 1,
         }
     }
 
@@ -57,6 +69,7 @@ impl From<Dtype> for WeightType {
             Dtype::I32 => Self::I32,
             Dtype::U32 => Self::U32,
             Dtype::U8 => Self::U8,
+            Dtype::Q8_0 => Self::Q8_0,
         }
     }
 }
@@ -70,6 +83,7 @@ impl fmt::Display for Dtype {
             Self::I32 => "i32",
             Self::U32 => "u32",
             Self::U8 => "u8",
+            Self::Q8_0 => "q8_0",
         })
     }
 }
@@ -165,7 +179,7 @@ pub struct KvShape {
     pub n_kv_head: usize,
     /// Channels a head.
     pub head_dim: usize,
-    /// Type of the stored keys and values: `F32` or `F16`.
+    /// Type of the stored keys and values: `F32`, `F16`, or on the CPU `Q8_0`, whose elements lie along a head.
     pub dtype: Dtype,
 }
 
@@ -173,7 +187,8 @@ impl KvShape {
     /// Bytes of the keys and values of one layer.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        2 * self.n_blocks * self.block_size * self.n_kv_head * self.head_dim * self.dtype.bytes()
+        let values = 2 * self.n_blocks * self.block_size * self.n_kv_head * self.head_dim;
+        values / self.dtype.values() * self.dtype.bytes()
     }
 }
 

@@ -71,6 +71,14 @@ pub enum Error {
         /// The system's reason.
         reason: String,
     },
+    /// A device has no kernels for keys and values of that type.
+    #[error("--kv-type {have}: {device} keeps keys and values as f32 or f16; q8_0 is for the device cpu")]
+    KvType {
+        /// The device.
+        device: String,
+        /// The type asked for.
+        have: Dtype,
+    },
     /// The device is not there, or not usable here.
     #[error("device {device} is not available: {reason}")]
     Unavailable {

@@ -264,3 +264,12 @@ fn prefill_attends_over_the_pages() {
     let launched = check(Family { head_dim: 48, ..family }, [1, 6], 2e-3);
     assert!(!launched.iter().any(|name| name.contains("paged")), "{launched:?}");
 }
+
+#[test]
+fn a_cache_of_eight_bits_is_the_processors() {
+    let d = Emulated::open(Build::Fast, Variants::Fast).unwrap();
+    let kv = KvShape { n_blocks: 1, block_size: 16, n_kv_head: 1, head_dim: 32, dtype: Dtype::Q8_0 };
+    let error = d.kv_layer(kv).unwrap_err().to_string();
+    assert!(error.starts_with("--kv-type q8_0: "), "{error}");
+    assert!(error.contains("f32 or f16"), "{error}");
+}

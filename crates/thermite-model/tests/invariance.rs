@@ -8,11 +8,11 @@ use common::{Runner, cpu};
 use thermite_device::cpu::Isa;
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
-use thermite_device::{AttentionKind, Dtype, Outputs};
+use thermite_device::{Dtype, Outputs};
 use thermite_kernels::emulator::Build;
 use thermite_model::Options;
 
-/// Long enough to cross tiles, pages and the flash kernel's blocks.
+/// Long enough to cross tiles, pages and groups of keys.
 const LEN: usize = 197;
 
 fn tokens(seed: u32, len: usize) -> Vec<u32> {
@@ -25,9 +25,9 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 
 fn each_way(mut check: impl FnMut(&mut dyn FnMut(usize) -> Runner<thermite_device::cpu::Cpu>)) {
     for isa in Isa::available() {
-        for attention in [AttentionKind::Naive, AttentionKind::Flash] {
-            let options = Options { attention, max_rows: 1024, max_outputs: 7, ..Options::default() };
-            check(&mut |threads| Runner::new(cpu(threads, isa), options, 7));
+        for cache in [Dtype::F32, Dtype::Q8_0] {
+            let options = Options { max_rows: 1024, max_outputs: 7, ..Options::default() };
+            check(&mut |threads| Runner::with_cache(cpu(threads, isa), options, 7, cache));
         }
     }
 }

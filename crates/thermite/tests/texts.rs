@@ -74,6 +74,8 @@ fn inspect() {
     assert_eq!(memory["total"], parts.iter().sum::<u64>());
     let small = &report(&["--context", "32", "--kv-type", "f16"])["memory"];
     assert_eq!(small["kv_cache"], 2 * 2 * 192 * 6 * 32);
+    let bytes = &report(&["--context", "32", "--kv-type", "q8_0"])["memory"];
+    assert_eq!(bytes["kv_cache"], 2 * 192 / 32 * 34 * 6 * 32);
     assert_eq!((&small["context"], &small["weights"]), (&json!(32), &memory["weights"]));
     assert_eq!(
         error(&mut thermite(["inspect", "--context", "513"])),

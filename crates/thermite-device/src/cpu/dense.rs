@@ -75,7 +75,7 @@ impl Dense {
         match self.data.dtype() {
             Dtype::F16 => walk::<f16>(self, row, out),
             Dtype::BF16 => walk::<bf16>(self, row, out),
-            Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => walk::<f32>(self, row, out),
+            _ => walk::<f32>(self, row, out),
         }
     }
 
@@ -99,7 +99,7 @@ impl Dense {
         match self.data.dtype() {
             Dtype::F16 => run::<f16>(isa, self, panels, x, n, finish),
             Dtype::BF16 => run::<bf16>(isa, self, panels, x, n, finish),
-            Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => run::<f32>(isa, self, panels, x, n, finish),
+            _ => run::<f32>(isa, self, panels, x, n, finish),
         }
     }
 }

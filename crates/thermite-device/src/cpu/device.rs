@@ -1,16 +1,13 @@
 //! [`Device`] for the CPU: each kernel checks its operands and hands them to the code that computes.
 
-use half::f16;
 use std::convert::Infallible;
 
-use super::attention::{
-    Attention, Pages, Rows, Scores, Strides, load_key, load_value, store_key, store_value,
-};
+use super::attention::{Attention, Cached, Pages, Rows, Scoring, Strides, with_cached};
 use super::matrix::Product;
 use super::memory::Operands;
 use super::pool::Parts;
 use super::rows::NormArgs;
-use super::simd::{Isa, Stored};
+use super::simd::Isa;
 use super::square::{self, Square};
 use super::tile::PANEL;
 use super::{Cpu, CpuBuffer, CpuMatrix, GRAIN, activation, rows, sampling};
@@ -73,15 +70,17 @@ impl Device for Cpu {
                 "a positive multiple of 16",
             ));
         }
-        if !matches!(shape.dtype, Dtype::F32 | Dtype::F16) {
-            return Err(Error::shape("kv_layer", "dtype", shape.dtype, "f32 or f16"));
+        let KvShape { dtype, head_dim, .. } = shape;
+        if !matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::Q8_0) {
+            return Err(Error::shape("kv_layer", "dtype", dtype, "f32, f16 or q8_0"));
+        }
+        if !head_dim.is_multiple_of(dtype.values()) {
+            let need = format!("a multiple of {} for keys and values of type {dtype}", dtype.values());
+            return Err(Error::shape("kv_layer", "head size", head_dim, need));
         }
         let heads = shape.n_blocks * shape.block_size * shape.n_kv_head;
-        Ok(KvLayer {
-            k: self.alloc(shape.dtype, heads * shape.head_dim)?,
-            v: self.alloc(shape.dtype, heads * Pages::of(&shape).value_dim())?,
-            shape,
-        })
+        let buffer = |dim: usize| self.alloc(dtype, heads * dim / dtype.values());
+        Ok(KvLayer { k: buffer(head_dim)?, v: buffer(Pages::of(&shape).value_dim())?, shape })
     }
 
     fn submit(&self) -> Result<()> {
@@ -543,10 +542,7 @@ impl Device for Cpu {
         n: usize,
         n_head: usize,
     ) -> Result<()> {
-        match cache.shape.dtype {
-            Dtype::F16 => self.write_cache::<f16>(qkv, slots, cache, n, n_head),
-            _ => self.write_cache::<f32>(qkv, slots, cache, n, n_head),
-        }
+        with_cached!(cache.shape.dtype, self.write_cache(qkv, slots, cache, n, n_head))
     }
 
     fn cache_gather(
@@ -559,10 +555,7 @@ impl Device for Cpu {
         t: usize,
         n_head: usize,
     ) -> Result<()> {
-        match cache.shape.dtype {
-            Dtype::F16 => self.gather_cache::<f16>(cache, block_tables, table, k, v, t, n_head),
-            _ => self.gather_cache::<f32>(cache, block_tables, table, k, v, t, n_head),
-        }
+        with_cached!(cache.shape.dtype, self.gather_cache(cache, block_tables, table, k, v, t, n_head))
     }
 
     fn advance_rows(
@@ -646,14 +639,15 @@ impl Device for Cpu {
             q_strides: Strides { row: shape.qkv_width(), head: hs },
             out_strides: Strides { row: nh * hs, head: hs },
             n_head: nh,
+            keys: cache.k.bytes(),
+            values: cache.v.bytes(),
             pages: Pages::of(&kv),
             dtype: kv.dtype,
-            kind: shape.kind,
-            scores: Scores::of(&shape),
+            scoring: Scoring::of(&shape),
         };
         let out = ops.f32_mut(&mut acts.attn, "attn", n * nh * hs)?;
         let spans: Vec<_> = spans.collect();
-        attention.run(self.isa, &self.pool, &spans, cache.k.bytes(), cache.v.bytes(), out);
+        attention.run(self.isa, &self.pool, &spans, out);
         Ok(())
     }
 }
@@ -744,7 +738,7 @@ impl Cpu {
         Ok(())
     }
 
-    fn write_cache<T: Stored>(
+    fn write_cache<T: Cached>(
         &self,
         qkv: &CpuBuffer,
         slots: &CpuBuffer,
@@ -763,8 +757,9 @@ impl Cpu {
             return Err(Error::Index { kernel, operand, at, index, limit });
         }
         let pages = Pages::of(&cache.shape);
-        let keys = Parts::new(cache.k.all_mut::<T>());
-        let values = Parts::new(cache.v.all_mut::<T>());
+        let (key_tile, value_tile) = (T::key_tile(&pages), T::value_tile(&pages));
+        let keys = Parts::new(cache.k.elements_mut::<T>());
+        let values = Parts::new(cache.v.elements_mut::<T>());
         let write_head = |head: usize| {
             for (row, &slot) in qkv.chunks_exact(width).zip(slots) {
                 let Ok(slot) = usize::try_from(slot) else {
@@ -772,13 +767,17 @@ impl Cpu {
                 };
                 let key = &row[(n_head + head) * hs..][..hs];
                 let value = &row[(n_head + n_kv_head + head) * hs..][..hs];
+                let tile = pages.tile_of(slot, head);
                 // SAFETY: the tiles of one head are written by one task alone.
                 #[allow(unsafe_code)]
                 let (k, v) = unsafe {
-                    (keys.get(pages.key_tile(slot, head)), values.get(pages.value_tile(slot, head)))
+                    (
+                        keys.get(tile * key_tile..(tile + 1) * key_tile),
+                        values.get(tile * value_tile..(tile + 1) * value_tile),
+                    )
                 };
-                store_key(k, slot, key);
-                store_value(v, slot, value);
+                T::store_key(k, slot, key);
+                T::store_value(v, slot, value);
             }
         };
         if n < WRITE_GRAIN {
@@ -789,7 +788,7 @@ impl Cpu {
         Ok(())
     }
 
-    fn gather_cache<T: Stored>(
+    fn gather_cache<T: Cached>(
         &self,
         cache: &KvLayer<Self>,
         block_tables: &CpuBuffer,
@@ -809,14 +808,15 @@ impl Cpu {
         let slot = |token: usize| table[token / block_size] as usize * block_size + token % block_size;
         let len = n_head * t * hs;
         let (k, v) = (ops.f32_mut(k, "K", len)?, ops.f32_mut(v, "V", len)?);
-        let (keys, values) = (cache.k.all::<T>(), cache.v.all::<T>());
+        let (keys, values) = (cache.k.elements::<T>(), cache.v.elements::<T>());
+        let (key_tile, value_tile) = (T::key_tile(&pages), T::value_tile(&pages));
         self.each_row(k, hs, |i, row| {
             let (slot, head) = (slot(i % t), i / t / group);
-            load_key(&keys[pages.key_tile(slot, head)], slot, row);
+            T::load_key(&keys[pages.tile_of(slot, head) * key_tile..][..key_tile], slot, row);
         });
         self.each_row(v, hs, |i, row| {
             let (slot, head) = (slot(i % t), i / t / group);
-            load_value(&values[pages.value_tile(slot, head)], slot, row);
+            T::load_value(&values[pages.tile_of(slot, head) * value_tile..][..value_tile], slot, row);
         });
         Ok(())
     }

@@ -120,6 +120,16 @@ impl CpuBuffer {
         bytemuck::cast_slice(self.bytes())
     }
 
+    /// The memory as elements of a cache: vectors of the dtype, or its blocks.
+    pub(super) fn elements<T: Pod>(&self) -> &[T] {
+        bytemuck::cast_slice(self.bytes())
+    }
+
+    /// As [`CpuBuffer::elements`], to write.
+    pub(super) fn elements_mut<T: Pod>(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(self.memory.bytes_mut())
+    }
+
     /// As [`CpuBuffer::all`], to write.
     pub(super) fn all_mut<T: Pod>(&mut self) -> &mut [T] {
         debug_assert_eq!(size_of::<T>(), self.dtype.bytes());

@@ -2,15 +2,13 @@
 //!
 //! Keys and values are first laid in the tiles of the paged cache, one block a head; then the same code serves.
 
-use std::ops::Range;
-
-use super::attention::{Attention, Pages, Rows, Scores, Strides, store_key, store_value};
+use super::attention::{Attention, Cached, Pages, Rows, Scoring, Strides};
 use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::sampling::softcap;
 use super::simd::{Isa, Simd, simd_fn};
 use super::tile::{MAX_ROWS, PANEL, Panel, multiply};
-use crate::{AttentionKind, Dtype, Result};
+use crate::{Dtype, Result};
 
 /// `bh` heads of `t` tokens of `hs` channels.
 #[derive(Clone, Copy)]
@@ -35,25 +33,24 @@ impl Square {
         self,
         x: &[f32],
         width: usize,
-        tile: impl Fn(&Pages, usize, usize) -> Range<usize>,
-        store: impl Fn(&mut [f32], usize, &[f32]),
+        store: impl Fn(&mut [Panel], usize, &[f32]),
     ) -> Result<CpuBuffer> {
         let pages = self.pages();
         let mut tiles = CpuBuffer::new(Dtype::F32, self.bh * pages.tiles * PANEL * width)?;
-        let out = tiles.all_mut::<f32>();
+        let out = tiles.elements_mut::<Panel>();
         for (row, values) in x.chunks_exact(self.hs).enumerate() {
             let (head, token) = (row / self.t, row % self.t);
-            store(&mut out[tile(&pages, token, head)], token, values);
+            store(&mut out[pages.tile_of(token, head) * width..][..width], token, values);
         }
         Ok(tiles)
     }
 
     fn keys(self, k: &[f32]) -> Result<CpuBuffer> {
-        self.tiled(k, self.hs, Pages::key_tile, store_key)
+        self.tiled(k, self.hs, Panel::store_key)
     }
 
     fn values(self, v: &[f32]) -> Result<CpuBuffer> {
-        self.tiled(v, self.pages().value_dim(), Pages::value_tile, store_value)
+        self.tiled(v, self.pages().value_dim(), Panel::store_value)
     }
 
     /// Scores scaled by `1 / sqrt(hs)`.
@@ -74,19 +71,20 @@ impl Square {
             return Ok(());
         }
         let strides = Strides { row: self.hs, head: self.t * self.hs };
+        let (keys, values) = (self.keys(k)?, self.values(v)?);
         let attention = Attention {
             q,
             q_strides: strides,
             out_strides: strides,
             n_head: self.bh,
+            keys: keys.bytes(),
+            values: values.bytes(),
             pages: self.pages(),
             dtype: Dtype::F32,
-            kind: AttentionKind::Flash,
-            scores: Scores { scale: self.scale(), window, cap },
+            scoring: Scoring { scale: self.scale(), window, cap },
         };
         let rows = Rows { first_row: 0, rows: self.t, start: 0, table: &[0] };
-        let (keys, values) = (self.keys(k)?, self.values(v)?);
-        attention.run(isa, pool, &[rows], keys.bytes(), values.bytes(), out);
+        attention.run(isa, pool, &[rows], out);
         Ok(())
     }
 

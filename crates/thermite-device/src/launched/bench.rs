@@ -204,7 +204,7 @@ impl<L: Launcher> Launched<L> {
                 Dtype::F16 => bytes.extend_from_slice(&half::f16::from_f32(x).to_le_bytes()),
                 Dtype::BF16 => bytes.extend_from_slice(&half::bf16::from_f32(x).to_le_bytes()),
                 Dtype::I32 | Dtype::U32 => bytes.extend_from_slice(&[0; 4]),
-                Dtype::U8 => bytes.push(0),
+                Dtype::U8 | Dtype::Q8_0 => bytes.resize(bytes.len() + dtype.bytes(), 0),
             }
         }
         let mut buffer = self.launcher.alloc(dtype, length)?;

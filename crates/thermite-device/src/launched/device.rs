@@ -54,6 +54,9 @@ impl<L: Launcher> Device for Launched<L> {
         if shape.block_size == 0 {
             return Err(Error::shape("kv_layer", "block_size", 0, "at least 1"));
         }
+        if shape.dtype == Dtype::Q8_0 {
+            return Err(Error::KvType { device: self.describe(), have: shape.dtype });
+        }
         let len = shape.n_blocks * shape.n_kv_head * shape.block_size * shape.head_dim;
         Ok(KvLayer { shape, k: self.alloc(shape.dtype, len)?, v: self.alloc(shape.dtype, len)? })
     }

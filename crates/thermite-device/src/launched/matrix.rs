@@ -114,7 +114,7 @@ pub(super) const fn suffix(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::F16 => "_f16",
         Dtype::BF16 => "_bf16",
-        Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 => "",
+        Dtype::F32 | Dtype::I32 | Dtype::U32 | Dtype::U8 | Dtype::Q8_0 => "",
     }
 }
 

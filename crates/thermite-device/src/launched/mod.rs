@@ -326,6 +326,6 @@ pub const fn scalar(dtype: Dtype) -> Scalar {
         Dtype::BF16 => Scalar::Bf16,
         Dtype::I32 => Scalar::I32,
         Dtype::U32 => Scalar::U32,
-        Dtype::U8 => Scalar::U8,
+        Dtype::U8 | Dtype::Q8_0 => Scalar::U8,
     }
 }

@@ -32,6 +32,8 @@ macro_rules! op {
 
 impl Simd for Avx2 {
     type V = __m256;
+    type I = __m256i;
+    type Pairs = __m256i;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
@@ -89,6 +91,11 @@ impl Simd for Avx2 {
         op!(_mm256_min_ps(a, b))
     }
     #[inline(always)]
+    fn max_or_nan(self, a: __m256, b: __m256) -> __m256 {
+        // the bits of such numbers are ordered as they are, with NaN of either sign above all
+        op!(_mm256_castsi256_ps(_mm256_max_epu32(_mm256_castps_si256(a), _mm256_castps_si256(b))))
+    }
+    #[inline(always)]
     fn copysign(self, a: __m256, sign: __m256) -> __m256 {
         op!({
             let mask = _mm256_set1_ps(-0.0);
@@ -108,6 +115,36 @@ impl Simd for Avx2 {
         op!({
             let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> __m256i {
+        op!(_mm256_set1_epi32(x))
+    }
+    #[inline(always)]
+    fn to_floats(self, x: __m256i) -> __m256 {
+        op!(_mm256_cvtepi32_ps(x))
+    }
+    #[inline(always)]
+    fn widen(self, from: &[i8; 16]) -> __m256i {
+        // SAFETY: `from` is sixteen bytes; `self` proves the instructions.
+        unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn splat_pair(self, pair: [i16; 2]) -> __m256i {
+        op!(_mm256_set1_epi32(bytemuck::cast(pair)))
+    }
+    #[inline(always)]
+    fn add_products(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        op!(_mm256_add_epi32(acc, _mm256_madd_epi16(a, b)))
+    }
+    #[inline(always)]
+    fn to_shorts(self, low: __m256, high: __m256) -> [i16; 16] {
+        op!({
+            let halves = _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+            // packing goes by halves of the registers: put the quarters in order
+            let shorts = _mm256_permute4x64_epi64::<0b11_01_10_00>(halves);
+            std::mem::transmute::<__m256i, [i16; 16]>(shorts)
         })
     }
     #[inline(always)]

@@ -99,6 +99,10 @@ impl Isa {
 /// Arithmetic on eight lanes. A value of the type is the proof that the processor has the instructions.
 pub(crate) trait Simd: Copy + Send + Sync {
     type V: Copy;
+    /// Eight 32-bit integers.
+    type I: Copy;
+    /// Eight pairs of 16-bit integers.
+    type Pairs: Copy;
 
     fn splat(self, x: f32) -> Self::V;
     fn load(self, from: &Chunk) -> Self::V;
@@ -116,6 +120,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` where either is NaN.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of numbers that are not negative, NaN above all.
+    fn max_or_nan(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a` with the sign of `sign`.
     fn copysign(self, a: Self::V, sign: Self::V) -> Self::V;
     /// `yes` where `a < b`, else `no`.
@@ -124,6 +130,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn round(self, a: Self::V) -> Self::V;
     /// `2^n` for integral `n` in `-126 ..= 127`.
     fn exp2i(self, n: Self::V) -> Self::V;
+
+    fn splat_int(self, x: i32) -> Self::I;
+    fn to_floats(self, x: Self::I) -> Self::V;
+    /// Sixteen bytes, sign and all.
+    fn widen(self, from: &[i8; 2 * LANES]) -> Self::Pairs;
+    fn splat_pair(self, pair: [i16; 2]) -> Self::Pairs;
+    /// `acc + a[0] * b[0] + a[1] * b[1]`, pair by pair.
+    fn add_products(self, acc: Self::I, a: Self::Pairs, b: Self::Pairs) -> Self::I;
+    /// To the nearest integers, `low` before `high`; of what is beyond `-32767 ..= 32767` or no number, some integer.
+    fn to_shorts(self, low: Self::V, high: Self::V) -> [i16; 2 * LANES];
 
     /// Asks for memory that will be read soon.
     #[inline(always)]

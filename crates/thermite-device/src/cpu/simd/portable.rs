@@ -25,6 +25,8 @@ fn each(f: impl Fn(usize) -> f32) -> Chunk {
 
 impl Simd for Portable {
     type V = Chunk;
+    type I = [i32; LANES];
+    type Pairs = [[i16; 2]; LANES];
 
     #[inline(always)]
     fn splat(self, x: f32) -> Chunk {
@@ -80,6 +82,11 @@ impl Simd for Portable {
         each(|i| if a[i] < b[i] { a[i] } else { b[i] })
     }
     #[inline(always)]
+    fn max_or_nan(self, a: Chunk, b: Chunk) -> Chunk {
+        // the bits of such numbers are ordered as they are, with NaN of either sign above all
+        each(|i| f32::from_bits(a[i].to_bits().max(b[i].to_bits())))
+    }
+    #[inline(always)]
     fn copysign(self, a: Chunk, sign: Chunk) -> Chunk {
         each(|i| a[i].copysign(sign[i]))
     }
@@ -96,5 +103,40 @@ impl Simd for Portable {
     #[inline(always)]
     fn exp2i(self, n: Chunk) -> Chunk {
         each(|i| f32::from_bits(((n[i] as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    fn splat_int(self, x: i32) -> [i32; LANES] {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn to_floats(self, x: [i32; LANES]) -> Chunk {
+        each(|i| x[i] as f32)
+    }
+    #[inline(always)]
+    fn widen(self, from: &[i8; 2 * LANES]) -> [[i16; 2]; LANES] {
+        let mut out = [[0; 2]; LANES];
+        for (o, pair) in out.iter_mut().zip(from.chunks_exact(2)) {
+            *o = [i16::from(pair[0]), i16::from(pair[1])];
+        }
+        out
+    }
+    #[inline(always)]
+    fn splat_pair(self, pair: [i16; 2]) -> [[i16; 2]; LANES] {
+        [pair; LANES]
+    }
+    #[inline(always)]
+    fn add_products(self, mut acc: [i32; LANES], a: [[i16; 2]; LANES], b: [[i16; 2]; LANES]) -> [i32; LANES] {
+        for i in 0..LANES {
+            acc[i] += i32::from(a[i][0]) * i32::from(b[i][0]) + i32::from(a[i][1]) * i32::from(b[i][1]);
+        }
+        acc
+    }
+    #[inline(always)]
+    fn to_shorts(self, low: Chunk, high: Chunk) -> [i16; 2 * LANES] {
+        let mut out = [0; 2 * LANES];
+        for (o, x) in out.iter_mut().zip(self.round(low).into_iter().chain(self.round(high))) {
+            *o = x as i16;
+        }
+        out
     }
 }
