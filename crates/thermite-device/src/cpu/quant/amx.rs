@@ -124,12 +124,11 @@ fn add_products<T: Tiles>(
         }
         for (i, Sums(ints)) in ints.iter().enumerate().take(count) {
             let (tile, half) = (first + i / halves, i % halves);
-            let mut rows = [&x[tile]; STRIP];
-            let mut products = [load(l, &ints[0]); STRIP];
-            for r in 1..STRIP {
-                (rows[r], products[r]) = (&x[r * blocks + tile], load(l, &ints[r]));
+            // a row at a time: arrays of sixteen would be copied about
+            for r in 0..STRIP {
+                let row = [&x[r * blocks + tile]];
+                add(l, &tiles[tile], 0, half, row, [load(l, &ints[r])], std::array::from_mut(&mut acc[r]));
             }
-            add(l, &tiles[tile], 0, half, rows, products, &mut acc);
         }
     }
     for r in 0..STRIP {
