@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::instruction_sets;
+use common::{instruction_sets, noise};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use thermite_device::cpu::{Cpu, CpuBuffer, Isa};
@@ -11,18 +11,6 @@ use thermite_device::{
     ActivationShape, Activations, AttentionKind, AttentionShape, Batch, Device, Dtype, KvShape, Layout,
     Linear, MatrixView, Outputs, Step, boxes,
 };
-
-/// Numbers that look random, around zero.
-fn noise(seed: u64, len: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| next()).collect()
-}
 
 fn devices() -> impl Iterator<Item = Cpu> {
     instruction_sets()

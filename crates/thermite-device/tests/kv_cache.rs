@@ -1,6 +1,9 @@
 //! Attention over a cache of eight bits against float64, over what the cache holds and over what was put into it.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
+use common::{instruction_sets, noise};
 use half::bf16;
 use thermite_device::cpu::{Cpu, Isa};
 use thermite_device::{
@@ -17,18 +20,6 @@ const ROUNDED: f64 = 1e-4;
 /// What all outputs may be off by over the numbers that were put in, in parts of their length.
 const QUANTIZED: f64 = 0.02;
 
-/// Numbers that look random, of magnitudes up to `size`.
-fn noise(seed: u64, len: usize, size: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| size * next()).collect()
-}
-
 /// Magnitudes of queries, keys and values.
 type Sizes = [f32; 3];
 
@@ -38,7 +29,10 @@ fn rows(seed: u64, n: usize, shape: AttentionShape, sizes: Sizes) -> Vec<f32> {
     let row = |i: usize| {
         let seed = seed * 1000 + 3 * i as u64;
         let parts = [(q, sizes[0]), (kv, sizes[1]), (kv, sizes[2])];
-        parts.into_iter().zip(seed..).flat_map(|((len, size), seed)| noise(seed, len, size))
+        parts
+            .into_iter()
+            .zip(seed..)
+            .flat_map(|((len, size), seed)| noise(seed, len).into_iter().map(move |x| size * x))
     };
     (0..n).flat_map(row).collect()
 }
@@ -132,7 +126,7 @@ fn check(depth: usize, n: usize, shape: AttentionShape, sizes: Sizes) {
     let held = oracle(&all, depth, n, shape, rounded);
     let exact = oracle(&all, depth, n, shape, |x| x.iter().copied().map(f64::from).collect());
     let largest = f64::from(sizes[2]);
-    for (isa, threads) in Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 2)]) {
+    for (isa, threads) in instruction_sets().into_iter().flat_map(|isa| [(isa, 1), (isa, 2)]) {
         let d = Cpu::with(Some(threads), isa).unwrap();
         let got: Vec<f64> = attend(&d, &all, depth, n, shape).into_iter().map(f64::from).collect();
         let name = format!("{depth} + {n}, {shape:?}, {sizes:?}, {}", d.describe());
@@ -188,7 +182,7 @@ fn what_is_no_number_stays_none() {
         let mut all = rows(2, 20, shape, [1.0; 3]);
         // the last row's query, or a key or a value of a row before it
         all[if column == 0 { 19 } else { 7 } * width + column] = bad;
-        for isa in Isa::available() {
+        for isa in instruction_sets() {
             let out = attend(&Cpu::with(Some(1), isa).unwrap(), &all, 19, 1, shape);
             assert!(out[..32].iter().any(|x| !x.is_finite()), "{bad} in column {column}: {out:?}");
         }

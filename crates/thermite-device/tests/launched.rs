@@ -2,9 +2,12 @@
 #![cfg(feature = "emulated")]
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use common::noise;
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
 use thermite_device::{
@@ -47,15 +50,8 @@ const LLAMA: Family = Family {
 };
 
 /// Numbers that look random, in a bell of this width.
-fn noise(seed: u64, len: usize, width: f32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-    };
-    (0..len).map(|_| (next() + next() + next()) * width).collect()
+fn bell(seed: u64, len: usize, width: f32) -> Vec<f32> {
+    noise(seed, 3 * len).as_chunks().0.iter().map(|[a, b, c]| (a + b + c) * width).collect()
 }
 
 struct Maker<'d> {
@@ -69,13 +65,13 @@ type Buffer = <Emulated as Device>::Buffer;
 impl Maker<'_> {
     fn vector(&mut self, len: usize, middle: f32) -> Buffer {
         self.seed += 1;
-        let values: Vec<f32> = noise(self.seed, len, 0.1).iter().map(|x| x + middle).collect();
+        let values: Vec<f32> = bell(self.seed, len, 0.1).iter().map(|x| x + middle).collect();
         self.d.upload_f32(&values).unwrap()
     }
 
     fn linear(&mut self, rows: usize, cols: usize) -> Linear<Emulated> {
         self.seed += 1;
-        let values = noise(self.seed, rows * cols, 0.06);
+        let values = bell(self.seed, rows * cols, 0.06);
         let dtype = self.family.weights;
         let mut bytes = vec![0; dtype.bytes_of(&[rows, cols]).unwrap()];
         quantize(dtype, &values, &mut bytes).unwrap();
@@ -161,7 +157,7 @@ fn layer(d: &Emulated, family: Family, rows: [usize; 2]) -> (Vec<f32>, BTreeSet<
         before.push(&vec![0; *depth], 0, table, BLOCK_SIZE, Outputs::None).unwrap();
     }
     step.load(d, &before).unwrap();
-    d.write_f32(&mut acts.qkv, &noise(900, before.rows() * shape.qkv_width(), 0.5)).unwrap();
+    d.write_f32(&mut acts.qkv, &bell(900, before.rows() * shape.qkv_width(), 0.5)).unwrap();
     d.cache_write(&acts.qkv, &step.slots, &mut cache, before.rows(), shape.n_head).unwrap();
 
     let mut now = Batch::default();
@@ -169,7 +165,7 @@ fn layer(d: &Emulated, family: Family, rows: [usize; 2]) -> (Vec<f32>, BTreeSet<
         now.push(&vec![0; rows], depths[i], &tables[i], BLOCK_SIZE, Outputs::None).unwrap();
     }
     step.load(d, &now).unwrap();
-    d.write_f32(&mut acts.residual, &noise(901, now.rows() * N_EMBD, 0.5)).unwrap();
+    d.write_f32(&mut acts.residual, &bell(901, now.rows() * N_EMBD, 0.5)).unwrap();
     d.launcher().take_launched();
     d.layer(&attention, &mlp, &mut acts, &mut cache, &step, shape).unwrap();
     let mut residual = vec![0.0; now.rows() * N_EMBD];
