@@ -45,26 +45,55 @@ impl HubModel {
         })
     }
 
+    /// Where its repository lies in the cache.
+    pub fn folder(&self) -> HubFolder {
+        HubFolder::of(&self.repo, &hub_cache())
+    }
+
     /// Where it lies in the cache: a folder, or its file.
     ///
     /// # Errors
     /// [`Error::NotPulled`] if it is not there.
     pub fn path(&self) -> Result<PathBuf> {
-        let cache = hub_cache();
-        self.path_in(&cache).ok_or_else(|| Error::NotPulled { repo: self.repo.clone(), cache })
+        let there = self.path_in(&self.folder());
+        there.ok_or_else(|| Error::NotPulled { repo: self.repo.clone(), cache: hub_cache() })
     }
 
-    fn path_in(&self, cache: &Path) -> Option<PathBuf> {
-        let repo = cache.join(format!("models--{}", self.repo.replace('/', "--")));
-        let snapshot = |commit: &str| Some(repo.join("snapshots").join(commit)).filter(|path| path.is_dir());
-        let folder = snapshot(&self.revision).or_else(|| {
-            let commit = std::fs::read_to_string(repo.join("refs").join(&self.revision)).ok()?;
+    fn path_in(&self, folder: &HubFolder) -> Option<PathBuf> {
+        let snapshot = |commit: &str| Some(folder.snapshot(commit)).filter(|path| path.is_dir());
+        let files = snapshot(&self.revision).or_else(|| {
+            let commit = std::fs::read_to_string(folder.reference(&self.revision)).ok()?;
             snapshot(Some(commit.trim()).filter(|commit| is_inside(commit))?)
         })?;
         match &self.file {
-            None => Some(folder),
-            Some(file) => Some(folder.join(file)).filter(|path| path.exists()),
+            None => Some(files),
+            Some(file) => Some(files.join(file)).filter(|path| path.exists()),
         }
+    }
+}
+
+/// The folder of a repository in the cache. What its parts are called by must be [`is_inside`].
+#[derive(Debug, Clone)]
+pub struct HubFolder(PathBuf);
+
+impl HubFolder {
+    fn of(repo: &str, cache: &Path) -> Self {
+        Self(cache.join(format!("models--{}", repo.replace('/', "--"))))
+    }
+
+    /// The files of a commit under their names, which are links to blobs.
+    pub fn snapshot(&self, commit: &str) -> PathBuf {
+        self.0.join("snapshots").join(commit)
+    }
+
+    /// What a file has in it to which the Hub gives the tag `etag`.
+    pub fn blob(&self, etag: &str) -> PathBuf {
+        self.0.join("blobs").join(etag)
+    }
+
+    /// The file that says which commit a branch or tag means.
+    pub fn reference(&self, revision: &str) -> PathBuf {
+        self.0.join("refs").join(revision)
     }
 }
 

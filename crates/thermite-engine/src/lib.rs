@@ -33,7 +33,7 @@ pub use evaluate::{Evaluation, windows_of};
 pub use files::{load_chat_templates, load_tokenizer};
 pub use generate::{FinishReason, GenerateParams, Generation, Timings};
 pub use grammar::{Constraint, Grammar, GrammarError, Grammars};
-pub use hub::{HUB, HubModel, hub_cache, is_inside};
+pub use hub::{HUB, HubFolder, HubModel, hub_cache, is_inside};
 pub use memory::{MemoryPlan, is_weight};
 pub use sampler::Sampler;
 pub use sampling::{Generator, Logprobs, SamplingError, SamplingParams};

@@ -25,6 +25,10 @@ struct Hub {
     cuts: usize,
     /// Answers every request so, if set.
     status: Option<u16>,
+    /// Where large files lie; with the server itself if not said.
+    elsewhere: Option<String>,
+    /// Where `ada/old` went: `ada/tiny`, after this.
+    moved: String,
     /// Sends whole files, whatever range is asked for.
     ignores_ranges: bool,
     /// Method, path, range, authorization.
@@ -68,6 +72,11 @@ impl Server {
         PathBuf::from(out.trim_end())
     }
 
+    /// What was shown as authorization with each request.
+    fn tokens(&self) -> Vec<Option<String>> {
+        std::mem::take(&mut self.hub.lock().unwrap().log).into_iter().map(|(_, _, token)| token).collect()
+    }
+
     fn error(&self, args: &[&str]) -> String {
         error(&mut self.command(&[&["pull"], args].concat())).replace(&self.endpoint, "HUB")
     }
@@ -99,7 +108,14 @@ fn answer(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::R
     if let Some(status) = hub.status {
         return write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
-    if path == "/api/models/ada/tiny/revision/main" {
+    if path.contains("/ada/old/") {
+        let location = format!("{}{}", hub.moved, path.replace("/ada/old/", "/ada/tiny/"));
+        return write!(
+            stream,
+            "HTTP/1.1 307 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    if path.starts_with("/api/models/ada/tiny/revision/") {
         let names: Vec<_> = hub.files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
         let body = serde_json::json!({"siblings": names, "sha": COMMIT, "id": "ada/tiny"}).to_string();
         return write!(
@@ -108,8 +124,9 @@ fn answer(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::R
             body.len()
         );
     }
-    let (name, large) = match (path.strip_prefix("/ada/tiny/resolve/main/"), path.strip_prefix("/cdn/")) {
-        (Some(name), _) => (name, false),
+    let of_revision = path.strip_prefix("/ada/tiny/resolve/").and_then(|path| path.split_once('/'));
+    let (name, large) = match (of_revision, path.strip_prefix("/cdn/")) {
+        (Some((_, name)), _) => (name, false),
         (None, Some(name)) => (name, true),
         (None, None) => ("", false),
     };
@@ -119,6 +136,7 @@ fn answer(mut stream: TcpStream, hub: &Mutex<Hub>, endpoint: &str) -> std::io::R
     let etag = hub.etags.get(name).cloned().unwrap_or_else(|| format!("{name}-{}", body.len()));
     if body.len() > 10_000 && !large {
         // large files lie elsewhere
+        let endpoint = hub.elsewhere.as_deref().unwrap_or(endpoint);
         return write!(
             stream,
             "HTTP/1.1 302 Found\r\nLocation: {endpoint}/cdn/{name}\r\nX-Linked-Etag: \"{etag}\"\r\nX-Repo-Commit: {COMMIT}\r\n\
@@ -208,12 +226,12 @@ fn transfers_that_break_off_go_on_where_they_ended() {
 
 #[test]
 fn the_next_command_goes_on_too() {
-    // the first transfer, the five times that it is taken up again, and a last one
-    let server = Server::start(Hub { cuts: 7, ..model() });
+    // the first transfer, and the five times that it is taken up again
+    let server = Server::start(Hub { cuts: 6, ..model() });
     let message = server.error(&["ada/tiny", "--file", "model.safetensors"]);
     assert!(message.starts_with("ada/tiny: "), "{message}");
     let broken = server.ranges();
-    assert_eq!(broken.len(), 7);
+    assert_eq!(broken.len(), 6);
     same(&server.pull(&["ada/tiny", "--file", "model.safetensors"]), "model.safetensors");
     let ranges = server.ranges();
     assert_eq!(ranges.len(), 1);
@@ -221,14 +239,13 @@ fn the_next_command_goes_on_too() {
 }
 
 #[test]
-fn what_came_wrong_is_thrown_away() {
-    // a server that sends the whole file where the rest was asked for
+fn a_server_that_sends_all_where_the_rest_was_asked_for_is_understood() {
     let server = Server::start(Hub { cuts: 1, ignores_ranges: true, ..model() });
-    let message = server.error(&["ada/tiny", "--file", "model.safetensors"]);
-    assert!(message.contains("model.safetensors came as") && message.ends_with("thrown away"), "{message}");
-    server.hub.lock().unwrap().ignores_ranges = false;
     same(&server.pull(&["ada/tiny", "--file", "model.safetensors"]), "model.safetensors");
+}
 
+#[test]
+fn what_came_wrong_is_thrown_away() {
     let mut hub = model();
     hub.etags.insert("model.safetensors".to_owned(), "ab".repeat(32));
     let server = Server::start(hub);
@@ -237,11 +254,45 @@ fn what_came_wrong_is_thrown_away() {
 }
 
 #[test]
-fn the_token_is_sent() {
-    let server = Server::start(model());
-    run(server.command(&["pull", "ada/tiny", "--file", "config.json"]).env("HF_TOKEN", "secret"));
-    let hub = server.hub.lock().unwrap();
-    assert!(hub.log.iter().all(|(_, _, token)| token.as_deref() == Some("Bearer secret")), "{:?}", hub.log);
+fn the_token_is_sent_to_the_hub_alone() {
+    let elsewhere = Server::start(model());
+    let server = Server::start(Hub { elsewhere: Some(elsewhere.endpoint.clone()), ..model() });
+    let pull =
+        |repo| PathBuf::from(run(server.command(&["pull", repo]).env("HF_TOKEN", "secret")).0.trim_end());
+    let shown =
+        |tokens: &[Option<String>]| tokens.iter().all(|token| token.as_deref() == Some("Bearer secret"));
+    same(&pull("ada/tiny"), "model.safetensors");
+    let (hub, others) = (server.tokens(), elsewhere.tokens());
+    assert!(!hub.is_empty() && shown(&hub), "{hub:?}");
+    assert!(!others.is_empty() && others.iter().all(Option::is_none), "{others:?}");
+
+    // one that has another name now
+    same(&pull("ada/old"), "model.safetensors");
+    let hub = server.tokens();
+    assert!(!hub.is_empty() && shown(&hub), "{hub:?}");
+    elsewhere.tokens();
+
+    // one that is with somebody else now, who is not believed
+    server.hub.lock().unwrap().moved.clone_from(&elsewhere.endpoint);
+    let home = tempfile::tempdir().unwrap();
+    let mut again = server.command(&["pull", "ada/old"]);
+    let message = error(again.env("HF_HOME", home.path()).env("HF_TOKEN", "secret"));
+    assert!(message.ends_with("the answer has no header etag, or one that makes no sense"), "{message}");
+    let others = elsewhere.tokens();
+    assert!(!others.is_empty() && others.iter().all(Option::is_none), "{others:?}");
+}
+
+#[test]
+fn a_revision_is_known_once_all_of_it_is_there() {
+    let server = Server::start(Hub { cuts: 6, ..model() });
+    server.error(&["ada/tiny"]);
+    let generate = |model| server.command(&["generate", "Once", "-n", "1", "-m", model]);
+    assert!(error(&mut generate("hf:ada/tiny")).ends_with("`thermite pull ada/tiny` fetches it"));
+    server.pull(&["ada/tiny"]);
+    run(&mut generate("hf:ada/tiny"));
+    // another name for the same commit, of which all files are there
+    server.pull(&["ada/tiny", "--revision", "v1"]);
+    run(&mut generate("hf:ada/tiny@v1"));
 }
 
 #[test]
@@ -267,6 +318,8 @@ fn refusals_say_what_to_do() {
     );
     assert!(server.error(&["../tiny"]).contains("is no model of the Hub"));
     drop(server);
+    let message = error(thermite(["pull", "ada/tiny"]).env("HF_ENDPOINT", "hub.example"));
+    assert!(message.starts_with("HF_ENDPOINT is \"hub.example\", not the address of a Hub"), "{message}");
     let mut command = thermite(["pull", "ada/tiny"]);
     let message = error(command.env("HF_ENDPOINT", "http://127.0.0.1:1").env("NO_PROXY", "*"));
     assert!(message.starts_with("ada/tiny: request error: "), "{message}");

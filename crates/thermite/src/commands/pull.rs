@@ -1,20 +1,24 @@
 //! `thermite pull`: a model from the Hugging Face Hub, into the cache that its own tools use.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
-use thermite_engine::{HubModel, hub_cache, is_inside};
+use serde::Deserialize;
+use thermite_engine::{HubFolder, HubModel, hub_cache, is_inside};
 
 use crate::cli::PullArgs;
 use crate::error::Error;
 use crate::output::{note, print};
 
+use self::address::{Origin, encoded};
+use self::blob::{beside, link, locked, sha256};
 use self::progress::Bar;
+use self::transfer::{Client, Metadata, TransferError};
 
+mod address;
+mod blob;
 mod progress;
+mod transfer;
 
 /// Files of a model beside its weights.
 const TEXTS: [&str; 6] = [
@@ -27,9 +31,6 @@ const TEXTS: [&str; 6] = [
 ];
 const WEIGHTS: &str = "model.safetensors";
 const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-
-/// Times that a transfer is taken up again where it broke off.
-const RETRIES: usize = 5;
 
 /// Why a model cannot be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +48,16 @@ pub(crate) enum PullError {
     SeveralGguf { repo: String, there: Vec<String> },
     #[error("{repo} has neither safetensors nor GGUF weights; it has {}", listed(there))]
     NoWeights { repo: String, there: Vec<String> },
-    #[error("{repo}: {file} came as {have} bytes, not as {need}; it was thrown away")]
-    Size { repo: String, file: String, have: u64, need: u64 },
     #[error("{repo}: {file} came with another SHA-256 than the Hub has for it; it was thrown away")]
     Hash { repo: String, file: String },
+    #[error("HF_ENDPOINT is {0:?}, not the address of a Hub, such as https://huggingface.co")]
+    Endpoint(String),
     #[error("{repo}: {source}")]
-    Api { repo: String, source: ApiError },
+    Transfer { repo: String, source: TransferError },
     #[error("{repo}: the answer of {endpoint} cannot be used: {reason}")]
     Answer { repo: String, endpoint: String, reason: String },
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File { path: PathBuf, source: io::Error },
 }
 
 fn listed(files: &[String]) -> String {
@@ -64,16 +65,17 @@ fn listed(files: &[String]) -> String {
 }
 
 pub(crate) fn run(args: &PullArgs) -> Result<(), Error> {
-    let model = HubModel::parse(&format!("{}@{}", args.repo, args.revision))?;
-    let pull = Pull::new(model)?;
+    let pull = Pull::new(HubModel::parse(&format!("{}@{}", args.repo, args.revision))?)?;
     let (commit, there) = pull.listing()?;
     let files = chosen(&pull.model.repo, &there, &args.file)?;
     for file in &files {
         pull.fetch(&commit, file)?;
     }
+    pull.name(&commit)?;
+    let snapshot = pull.folder.snapshot(&commit);
     let path = match files.as_slice() {
-        [file] if file.ends_with(".gguf") => pull.snapshot(&commit).join(file),
-        _ => pull.snapshot(&commit),
+        [file] if file.ends_with(".gguf") => snapshot.join(file),
+        _ => snapshot,
     };
     print(&format!("{}\n", path.display()))
 }
@@ -108,93 +110,109 @@ fn chosen(repo: &str, there: &[String], asked: &[String]) -> Result<Vec<String>,
     }
 }
 
+/// What the Hub says of a revision.
+#[derive(Deserialize)]
+struct Listing {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
 /// One model to be fetched.
 struct Pull {
     model: HubModel,
+    folder: HubFolder,
     endpoint: String,
-    api: Api,
-    cache: Cache,
-    repo: Repo,
+    client: Client,
 }
 
 impl Pull {
     fn new(model: HubModel) -> Result<Self, PullError> {
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".to_owned());
         let endpoint = endpoint.trim_end_matches('/').to_owned();
-        let cache = Cache::new(hub_cache());
-        let token =
-            std::env::var("HF_TOKEN").ok().filter(|token| !token.is_empty()).or_else(|| cache.token());
-        let api = ApiBuilder::from_cache(cache.clone())
-            .with_endpoint(endpoint.clone())
-            .with_token(token)
-            .with_retries(RETRIES)
-            .with_user_agent("thermite", env!("CARGO_PKG_VERSION"))
-            .build()
-            .map_err(|source| PullError::Api { repo: model.repo.clone(), source })?;
-        let repo = Repo::with_revision(model.repo.clone(), RepoType::Model, model.revision.clone());
-        Ok(Self { model, endpoint, api, cache, repo })
+        let hub = Origin::of(&endpoint).ok_or_else(|| PullError::Endpoint(endpoint.clone()))?;
+        Ok(Self { folder: model.folder(), client: Client::new(hub, token()), model, endpoint })
     }
 
     /// The commit that the revision means, and its files.
     fn listing(&self) -> Result<(String, Vec<String>), PullError> {
-        let info = self.api.repo(self.repo.clone()).info().map_err(|error| self.error(error))?;
-        let files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
-        if let Some(outside) = files.iter().chain([&info.sha]).find(|file| !is_inside(file)) {
+        let (repo, revision) = (&self.model.repo, encoded(&self.model.revision));
+        let url = format!("{}/api/models/{repo}/revision/{revision}", self.endpoint);
+        let text = self.client.text(&url).map_err(|error| self.error(error))?;
+        let Listing { sha, siblings } =
+            serde_json::from_str(&text).map_err(|error| self.unusable(error.to_string()))?;
+        let files: Vec<String> = siblings.into_iter().map(|sibling| sibling.rfilename).collect();
+        if let Some(outside) = files.iter().chain([&sha]).find(|file| !is_inside(file)) {
             return Err(self.unusable(format!("{outside:?} is no name of a file")));
         }
-        Ok((info.sha, files))
-    }
-
-    fn snapshot(&self, commit: &str) -> PathBuf {
-        self.cache.repo(self.repo.clone()).pointer_path(commit)
+        Ok((sha, files))
     }
 
     /// Fetches a file, if it is not there.
     fn fetch(&self, commit: &str, file: &str) -> Result<(), PullError> {
-        if self.snapshot(commit).join(file).exists() {
+        let path = self.folder.snapshot(commit).join(file);
+        if path.exists() {
             note(&format!("{file} is there"));
             return Ok(());
         }
-        let remote = self.api.repo(self.repo.clone());
-        let metadata = self.api.metadata(&remote.url(file)).map_err(|error| self.error(error))?;
-        if !is_inside(metadata.etag()) || metadata.etag().contains('/') || metadata.commit_hash() != commit {
-            return Err(self.unusable(format!("{file} is of commit {:?}", metadata.commit_hash())));
+        let file_path: Vec<String> = file.split('/').map(encoded).collect();
+        let (repo, revision) = (&self.model.repo, encoded(&self.model.revision));
+        let url = format!("{}/{repo}/resolve/{revision}/{}", self.endpoint, file_path.join("/"));
+        let metadata = self.client.metadata(&url).map_err(|error| self.error(error))?;
+        let Metadata { commit: there, etag, size } = &metadata;
+        if !is_inside(etag) || etag.contains('/') || there != commit {
+            return Err(self.unusable(format!("{file} has the tag {etag:?} and is of commit {there:?}")));
         }
-        let blob = self.cache.repo(self.repo.clone()).blob_path(metadata.etag());
-        let fetched = remote.download_with_progress(file, Bar::new()).map_err(|error| self.error(error));
-        if let Err(PullError::Api { source: ApiError::InvalidResume, .. }) = &fetched {
-            // what is there of it is longer than the whole: it is of no use
-            let _ = std::fs::remove_file(blob.with_extension("part"));
+        let blob = self.folder.blob(etag);
+        for inner in [&blob, &path] {
+            make_parent(inner)?;
         }
-        let path = fetched?;
-        self.verify(&path, file, metadata.size() as u64, metadata.etag()).inspect_err(|_| {
-            let _ = std::fs::remove_file(&path);
-            let _ = std::fs::remove_file(&blob);
-        })
+        // another program that fetches the same file is waited for
+        let lock = beside(&blob, ".lock");
+        let _held = locked(&lock).map_err(at(&lock))?;
+        if !blob.exists() {
+            let (part, bar) = (beside(&blob, ".part"), Bar::new(file, *size));
+            self.client.fetch(&url, &part, *size, &bar).map_err(|error| self.error(error))?;
+            bar.finish();
+            self.verify(&part, file, etag).inspect_err(|_| {
+                let _ = fs::remove_file(&part);
+            })?;
+            fs::rename(&part, &blob).map_err(at(&blob))?;
+        }
+        link(&blob, &path, file).map_err(at(&path))
+    }
+
+    /// Writes down that the revision means `commit`, of which all that was asked for is there now.
+    fn name(&self, commit: &str) -> Result<(), PullError> {
+        let path = self.folder.reference(&self.model.revision);
+        make_parent(&path)?;
+        fs::write(&path, commit).map_err(at(&path))
     }
 
     /// Checks that a file is the one that the Hub has: large ones are known by their SHA-256.
-    fn verify(&self, path: &Path, file: &str, need: u64, etag: &str) -> Result<(), PullError> {
-        let repo = || self.model.repo.clone();
-        let at = |source| PullError::File { path: path.to_path_buf(), source };
-        let have = std::fs::metadata(path).map_err(at)?.len();
-        if have != need {
-            return Err(PullError::Size { repo: repo(), file: file.to_owned(), have, need });
-        }
+    fn verify(&self, path: &Path, file: &str, etag: &str) -> Result<(), PullError> {
         let is_sha256 = etag.len() == 64 && etag.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if is_sha256 && sha256(path).map_err(at)? != etag.to_ascii_lowercase() {
-            return Err(PullError::Hash { repo: repo(), file: file.to_owned() });
+        if is_sha256 && sha256(path).map_err(at(path))? != etag.to_ascii_lowercase() {
+            return Err(PullError::Hash { repo: self.model.repo.clone(), file: file.to_owned() });
         }
         Ok(())
     }
 
-    fn error(&self, error: ApiError) -> PullError {
+    fn error(&self, error: TransferError) -> PullError {
         let (repo, endpoint) = (self.model.repo.clone(), self.endpoint.clone());
-        match status_of(&error) {
+        match error {
             // the Hub says 401 of what does not exist, too, to those whom it does not know
-            Some(status @ (401 | 403)) => PullError::Refused { repo, status, endpoint },
-            Some(404) => PullError::NotFound { repo, revision: self.model.revision.clone(), endpoint },
-            _ => PullError::Api { repo, source: error },
+            TransferError::Request(ureq::Error::StatusCode(status @ (401 | 403))) => {
+                PullError::Refused { repo, status, endpoint }
+            }
+            TransferError::Request(ureq::Error::StatusCode(404)) => {
+                PullError::NotFound { repo, revision: self.model.revision.clone(), endpoint }
+            }
+            source => PullError::Transfer { repo, source },
         }
     }
 
@@ -203,27 +221,18 @@ impl Pull {
     }
 }
 
-/// The HTTP status that an error comes from.
-fn status_of(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::RequestError(error) => match **error {
-            ureq::Error::StatusCode(status) => Some(status),
-            _ => None,
-        },
-        ApiError::TooManyRetries(error) => status_of(error),
-        _ => None,
-    }
+/// What may be shown to the Hub.
+fn token() -> Option<String> {
+    let of_hubs_tools = || fs::read_to_string(hub_cache().with_file_name("token")).ok();
+    let token = |text: String| Some(text.trim().to_owned()).filter(|token| !token.is_empty());
+    std::env::var("HF_TOKEN").ok().and_then(token).or_else(|| of_hubs_tools().and_then(token))
 }
 
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    let mut buffer = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => context.update(&buffer[..read]),
-        }
-    }
-    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+fn make_parent(path: &Path) -> Result<(), PullError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(parent).map_err(at(parent))
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> PullError {
+    move |source| PullError::File { path: path.to_path_buf(), source }
 }
