@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+/// What only the emulator needs.
+const EMULATED: [&str; 2] = ["CPU_DIALECT", "RESIDENTS"];
+
 fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or(io::ErrorKind::NotFound)?);
     let mut table = String::new();
@@ -16,10 +19,14 @@ fn main() -> io::Result<()> {
         ("ADDRESS_SPACE_DIALECT", "dialect/address_spaces", &["h"]),
         ("HOPPER_SOURCES", "hopper", &["cu"]),
         ("HOPPER_HEADERS", "hopper", &["h"]),
+        ("RESIDENTS", "dialect/hopper", &["h", "cpp"]),
     ] {
         let folder = root.join(folder);
         println!("cargo:rerun-if-changed={}", folder.display());
         table += &format!("/// The files of {name}, by name, with their text.\n");
+        if EMULATED.contains(&name) {
+            table += "#[cfg(feature = \"emulated\")]\n";
+        }
         table += &format!("pub(crate) static {name}: &[(&str, &str)] = &[\n");
         for file in files(&folder, extensions)? {
             println!("cargo:rerun-if-changed={}", file.display());

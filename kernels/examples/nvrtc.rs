@@ -15,6 +15,7 @@ use std::{env, fs, ptr};
 
 use libloading::{Library, Symbol};
 use thermite_kernels::hopper;
+use thermite_kernels::hopper::steps::Variant;
 use thermite_kernels::sources::sources;
 use thermite_kernels::wrap::{CudaProgram, NVRTC_OPTIONS, cuda_entry, cuda_program};
 
@@ -62,6 +63,9 @@ fn compile_all(path: &str, architecture: &str, folder: Option<&Path>) -> Result<
     for file in hopper::files() {
         let program = hopper::program(file).ok_or_else(|| format!("{file} is not embedded"))?;
         failed += usize::from(!compile_one(&library, file, &program, "sm_90a", folder));
+    }
+    for (variant, name) in Variant::samples().into_iter().zip(["steps.1.cu", "steps.2.cu", "steps.3.cu"]) {
+        failed += usize::from(!compile_one(&library, name, &variant.program(), "sm_90a", folder));
     }
     Ok(failed)
 }

@@ -13,7 +13,14 @@ typedef unsigned long long ulong;
 struct half { ushort bits; };
 struct bfloat { ushort bits; };
 
-FN uint shared_address(const void* p) { return (uint)__cvta_generic_to_shared(p); }
+// An address in shared memory.
+typedef uint Shared;
+FN Shared shared_address(const void* p) { return (uint)__cvta_generic_to_shared(p); }
+// The shared memory that the launch asks for.
+FN unsigned char* dynamic_shared() {
+    extern __shared__ __align__(128) unsigned char dynamic_memory[];
+    return dynamic_memory;
+}
 
 // ---- Neighbours in the queue: a launch may begin before the one before it has ended, and must wait for what that writes.
 
@@ -61,6 +68,23 @@ FN void copy_box(uint to, const TensorMap* map, int x, int y, int z, uint barrie
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
                  "[%0], [%1, {%3, %4, %5}], [%2];"
                  ::"r"(to), "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z) : "memory");
+}
+
+// `bytes` bytes as they lie, both ends and their number multiples of 16.
+FN void copy(uint to, const void* from, uint bytes, uint barrier, ulong policy) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;"
+                 ::"r"(to), "l"(from), "r"(bytes), "r"(barrier), "l"(policy) : "memory");
+}
+// What is read once: the L2 cache lets go of it before all else.
+FN ulong evict_first() {
+    ulong policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+FN uint4 load_shared(Shared address) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
+    return v;
 }
 
 // ---- Products by a warpgroup. Tiles lie in panels of 64 elements (128 bytes) a row, swizzled over 128 bytes, at
@@ -116,10 +140,44 @@ template <int PENDING, int N> FN void products_wait(float (&sums)[N]) {
     }
 PRODUCTS(half, "f16") PRODUCTS(bfloat, "bf16")
 
+FN float warp_sum(float x) {
+    #pragma unroll
+    for (uint m = 16; m > 0; m /= 2) x += __shfl_xor_sync(~0u, x, m);
+    return x;
+}
+
 FN float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
+}
+
+FN float2 widen2(uint two, bfloat) { return make_float2(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000u)); }
+FN float2 widen2(uint two, half) {
+    float2 x;
+    asm("{\n.reg .b16 low, high;\nmov.b32 {low, high}, %2;\ncvt.f32.f16 %0, low;\ncvt.f32.f16 %1, high;\n}"
+        : "=f"(x.x), "=f"(x.y) : "r"(two));
+    return x;
+}
+
+// ---- Memory that other threadgroups of the launch write and read meanwhile: each value whole, in no order.
+
+FN void load_relaxed(float4& v, const float* p) {
+    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+}
+FN void load_relaxed(float2& v, const float* p) {
+    asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p) : "memory");
+}
+FN void load_relaxed(ulong& a, ulong& b, const void* p) {
+    asm volatile("ld.relaxed.gpu.global.v2.b64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(p) : "memory");
+}
+FN void store_relaxed(float* p, float x) { asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory"); }
+FN void store_relaxed(void* p, ulong a, ulong b) {
+    asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(p), "l"(a), "l"(b) : "memory");
+}
+// Called between two looks at such memory.
+FN void look_again(uint looks) {
+    if (looks > 1u << 24) __trap();                     // what does not come by now never comes
 }
 
 // ---- Clusters: threadgroups that run at the same time and reach each other's shared memory.

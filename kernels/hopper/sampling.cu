@@ -10,6 +10,7 @@
 // Dispatch  argmax_sample: threadgroups (one a multiprocessor, or fewer; rows) of ARGMAX_THREADS. topk_mask: threadgroups
 //           (CLUSTER * rows) of THREADS, in clusters of CLUSTER.
 #include "hopper.h"
+#include "order.h"
 
 constexpr uint ROWS = 1024;
 constexpr uint ARGMAX_THREADS = 256;
@@ -20,17 +21,6 @@ constexpr uint THREADS = 1024;
 constexpr uint WARPS = THREADS / 32 * CLUSTER;          // of a cluster
 constexpr uint LOWEST = 0x007fffffu;                    // the key of -inf
 constexpr uint ITEMS = 16;                              // of a thread
-
-
-// Unsigned integers in the order of the floats: NaN is 0, then -inf, ..., -0 = 0, ..., inf.
-FN uint order_key(float x) {
-    const uint bits = __float_as_uint(x == 0.0f ? 0.0f : x);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return 0u;
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-// An order without equals: by key, then by index, the lowest first.
-FN ulong place(uint key, uint index) { return (ulong)key << 32 | ~index; }
 
 // The row's elements of this thread, neighbours in neighbouring threads.
 struct Items {

@@ -5,14 +5,17 @@ mod recording;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thermite_kernels::contract::{Dims, Launch, Limits, Scalar};
-use thermite_kernels::emulator::{self, Buffer, Build, Emulator};
+use thermite_kernels::emulator::{self, Buffer, Build, Emulator, Steps};
+use thermite_kernels::hopper::steps;
 use thermite_kernels::syntax::Kernel;
 
+use crate::launched::steps::{ResidentSteps, recorded};
 use crate::launched::{Argument, Launched, Launcher, Variants, scalar};
 use crate::{Dtype, Error, Result};
 
 use recording::RecordedArgument;
-pub use recording::RecordedLaunch;
+use recording::ResidentRecording;
+pub use recording::{RecordedLaunch, Recording};
 
 /// A device of emulated kernels.
 pub type Emulated = Launched<EmulatedLauncher>;
@@ -23,11 +26,26 @@ pub struct EmulatedLauncher {
     emulator: Emulator,
     /// Names of the kernels launched, in order.
     launched: Mutex<Vec<String>>,
-    /// Whether it offers to record.
-    records: bool,
+    records: Records,
     /// What is being recorded.
     recorded: Mutex<Option<Vec<RecordedLaunch>>>,
 }
+
+/// Whether it offers to record, and how a recording runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Records {
+    Not,
+    /// Launch by launch.
+    Launches,
+    /// Decoding steps in one launch, as far as there is a plan for them, threads in an order that the seed decides.
+    Resident {
+        seed: u64,
+    },
+}
+
+/// Of the machine that decoding steps in one launch are planned for.
+const MULTIPROCESSORS: u32 = 5;
+const SHARED_MEMORY: u32 = 64 * 1024;
 
 impl Emulated {
     /// The kernels compiled for `build`.
@@ -35,7 +53,7 @@ impl Emulated {
     /// # Errors
     /// If there is no C++ compiler, or it rejects a kernel.
     pub fn open(build: Build, variants: Variants) -> Result<Self> {
-        Self::with(build, variants, false)
+        Self::with(build, variants, Records::Not)
     }
 
     /// As [`Emulated::open`]; it records launches as a GPU's graph does, frozen with their dimensions.
@@ -43,10 +61,19 @@ impl Emulated {
     /// # Errors
     /// As [`Emulated::open`].
     pub fn recording(build: Build, variants: Variants) -> Result<Self> {
-        Self::with(build, variants, true)
+        Self::with(build, variants, Records::Launches)
     }
 
-    fn with(build: Build, variants: Variants, records: bool) -> Result<Self> {
+    /// As [`Emulated::recording`]; recorded decoding steps run in one launch where there is a plan for them, as on Hopper,
+    /// its threads in an order that `seed` decides.
+    ///
+    /// # Errors
+    /// As [`Emulated::open`].
+    pub fn resident(build: Build, seed: u64) -> Result<Self> {
+        Self::with(build, Variants::Fast, Records::Resident { seed })
+    }
+
+    fn with(build: Build, variants: Variants, records: Records) -> Result<Self> {
         let emulator = Emulator::new(build)
             .map_err(|e| Error::Unavailable { device: "emulated".to_owned(), reason: e.to_string() })?;
         let (launched, recorded) = (Mutex::default(), Mutex::default());
@@ -103,7 +130,7 @@ macro_rules! by_width {
 
 impl Launcher for EmulatedLauncher {
     type Buffer = Arc<Buffer>;
-    type Recording = Vec<RecordedLaunch>;
+    type Recording = Recording;
     type Mark = ();
 
     fn describe(&self) -> String {
@@ -190,27 +217,38 @@ impl Launcher for EmulatedLauncher {
     }
 
     fn records(&self) -> bool {
-        self.records
+        self.records != Records::Not
     }
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Vec<RecordedLaunch>>> {
-        if !self.records {
+    fn record(&self, work: &mut dyn FnMut() -> Result<()>) -> Result<Option<Recording>> {
+        if !self.records() {
             return Ok(None);
         }
         self.unrecorded("record")?;
         *locked(&self.recorded) = Some(Vec::new());
         let worked = work();
-        let recorded = locked(&self.recorded).take();
-        worked.map(|()| recorded)
+        let Some(launches) = locked(&self.recorded).take() else { return Ok(None) };
+        worked?;
+        match self.records {
+            Records::Resident { seed } => self.resident(launches, seed).map(Some),
+            _ => Ok(Some(Recording::Launches(launches))),
+        }
     }
 
     fn is_recording(&self) -> bool {
         locked(&self.recorded).is_some()
     }
 
-    fn replay(&self, recording: &Vec<RecordedLaunch>) -> Result<()> {
+    fn replay(&self, recording: &Recording) -> Result<()> {
         self.unrecorded("replay")?;
-        recording.iter().try_for_each(|RecordedLaunch { kernel, dims, geometry, arguments }| {
+        let launches = match recording {
+            Recording::Launches(launches) => launches,
+            Recording::Resident(resident) => {
+                locked(&self.launched).push(steps::entry());
+                return resident.run().map_err(|e| failed(&steps::entry(), &e));
+            }
+        };
+        launches.iter().try_for_each(|RecordedLaunch { kernel, dims, geometry, arguments }| {
             let arguments: Vec<_> = arguments.iter().map(RecordedArgument::argument).collect();
             self.launch(kernel, dims, geometry, &arguments)
         })
@@ -226,6 +264,24 @@ impl Launcher for EmulatedLauncher {
 }
 
 impl EmulatedLauncher {
+    /// `launches`, or what takes their place if there is a plan for them.
+    fn resident(&self, launches: Vec<RecordedLaunch>, seed: u64) -> Result<Recording> {
+        let address = |buffer: &Arc<Buffer>, first: usize| buffer.address(first);
+        let of = |launch: &RecordedLaunch| {
+            let arguments: Vec<_> = launch.arguments.iter().map(RecordedArgument::argument).collect();
+            recorded(&launch.kernel, &launch.dims, &arguments, address)
+        };
+        let named: Vec<_> = launches.iter().map(of).collect();
+        let Some(plan) = steps::plan(&named, MULTIPROCESSORS, SHARED_MEMORY) else {
+            return Ok(Recording::Launches(launches));
+        };
+        let kernel =
+            Steps::new(self.emulator.build(), plan.variant).map_err(|e| failed(&steps::entry(), &e))?;
+        let steps = ResidentSteps::new(self, plan, address)?;
+        let resident = ResidentRecording { kernel, steps, seed, _launches: launches };
+        Ok(Recording::Resident(Box::new(resident)))
+    }
+
     /// A copy of what a kernel sees of a buffer that it is not given from the start. Only tables that are read are
     /// bound so.
     fn tail(&self, argument: &Argument<'_, Arc<Buffer>>) -> Result<Option<Arc<Buffer>>> {

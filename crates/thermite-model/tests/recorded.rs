@@ -8,6 +8,7 @@ use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
 use thermite_device::{Dtype, Outputs};
 use thermite_kernels::emulator::Build;
+use thermite_kernels::hopper::steps;
 use thermite_model::{DecodingRow, Options, Stepper};
 
 /// Rows of a piece of a prompt.
@@ -38,10 +39,11 @@ fn pieces_of_a_prompt() {
     }
 }
 
-#[test]
-fn steps_on_the_device_alone() {
+/// Tokens that a device chooses alone are the reference's; what the last run but one launched. The third run of eight is
+/// recorded, the fourth replays it, and what is left goes step by step.
+fn steps_alone(device: Emulated) -> Vec<String> {
     let prompt = prompts().remove(0);
-    let mut runner = runner(Emulated::recording(Build::Fast, Variants::Fast).unwrap(), Dtype::F16);
+    let mut runner = runner(device, Dtype::F16);
     for (i, piece) in prompt.ids.chunks(CHUNK).enumerate() {
         runner.run(&[(0, piece, i * CHUNK, Outputs::Last)]);
     }
@@ -49,12 +51,26 @@ fn steps_on_the_device_alone() {
     let row = DecodingRow { token: prompt.greedy[read], position: read, blocks: &blocks };
     let mut stepper = Stepper::new(&runner.model, 1).unwrap();
     stepper.start(&runner.model, &[row], &runner.cache).unwrap();
-    // the third run of eight is recorded, the fourth replays it, and what is left goes step by step
     let counts = [8, 8, 8, 8, 1];
-    let mut run = |count| stepper.run(&mut runner.model, &mut runner.cache, count).unwrap();
-    let marks = counts.map(&mut run);
+    let (mut launched, mut mark) = (Vec::new(), None);
+    for count in counts {
+        launched = runner.model.device().launcher().take_launched();
+        mark = Some(stepper.run(&mut runner.model, &mut runner.cache, count).unwrap());
+    }
     let mut tokens = vec![0; counts.iter().sum()];
-    stepper.read(&runner.model, &marks[4], 0, 0, &mut tokens).unwrap();
+    stepper.read(&runner.model, &mark.unwrap(), 0, 0, &mut tokens).unwrap();
     let want: Vec<i32> = prompt.greedy[read + 1..][..tokens.len()].iter().map(|&id| id as i32).collect();
     assert_eq!(tokens, want);
+    launched
+}
+
+#[test]
+fn steps_on_the_device_alone() {
+    steps_alone(Emulated::recording(Build::Fast, Variants::Fast).unwrap());
+}
+
+#[test]
+fn steps_in_one_launch() {
+    let launched = steps_alone(Emulated::resident(Build::Fast, 1).unwrap());
+    assert_eq!(launched, [steps::entry()]);
 }

@@ -54,6 +54,11 @@ impl Buffer {
         self.scalar
     }
 
+    /// Where element `first` lies.
+    pub fn address(&self, first: usize) -> u64 {
+        (self.memory.as_ptr() as usize + first * self.scalar.bytes()) as u64
+    }
+
     /// Elements.
     pub fn length(&self) -> u64 {
         self.length as u64

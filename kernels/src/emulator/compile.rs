@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::EmulatorError;
+use crate::hopper::steps::{self, Variant};
 use crate::sources::{self, METAL_INCLUDES};
 use crate::wrap::cpp_source;
 
@@ -144,21 +145,53 @@ impl Recipe {
         compiler.library(&objects, toolchain.link_flags, &self.cache)
     }
 
-    /// Writes the headers into a folder named by their contents.
+    /// Writes the headers that the kernels include.
     fn write_headers(&self) -> Result<PathBuf, EmulatorError> {
         let cpu = sources::CPU_DIALECT.iter().filter(|(name, _)| name.ends_with(".h"));
         let mut headers: Vec<(&str, &str)> = cpu.chain(sources::SHARED_DIALECT).copied().collect();
         headers.extend(METAL_INCLUDES.iter().map(|name| (*name, "")));
         headers.extend(self.headers.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-        let folder = self.cache.join(format!("include-{:016x}", hash(&headers)));
-        for (name, text) in headers {
-            let path = folder.join(name);
-            if !path.exists() {
-                put(&path, text.as_bytes())?;
-            }
-        }
-        Ok(folder)
+        write_headers(&headers, &self.cache)
     }
+}
+
+/// Writes headers into a folder of `cache` that is named by their contents.
+fn write_headers(headers: &[(&str, &str)], cache: &Path) -> Result<PathBuf, EmulatorError> {
+    let folder = cache.join(format!("include-{:016x}", hash(&headers)));
+    for (name, text) in headers {
+        let path = folder.join(name);
+        if !path.exists() {
+            put(&path, text.as_bytes())?;
+        }
+    }
+    Ok(folder)
+}
+
+/// The path of a library of `hopper/steps.cu` for a variant, and of what runs it; compiles what the cache does not hold.
+pub(super) fn compile_steps(build: Build, variant: Variant) -> Result<PathBuf, EmulatorError> {
+    let toolchain = build.toolchain();
+    let compiler = Compiler::find(build, &toolchain)?;
+    let cache = default_cache().join("emulator");
+    let is_header = |(name, _): &&(&str, &str)| name.ends_with(".h");
+    // the emulator's hopper.h stands before the GPU's
+    let mut headers: Vec<(&str, &str)> = sources::RESIDENTS.iter().filter(is_header).copied().collect();
+    for &(name, text) in sources::HOPPER_HEADERS.iter().chain(sources::CPU_DIALECT.iter().filter(is_header)) {
+        if headers.iter().all(|(other, _)| *other != name) {
+            headers.push((name, text));
+        }
+    }
+    let include = write_headers(&headers, &cache)?;
+    let kernel = Unit {
+        name: steps::FILE.to_owned(),
+        text: format!("{}\n#include \"steps_run.h\"\n", variant.source()),
+        flags: toolchain.kernel_flags,
+    };
+    let runtime = sources::RESIDENTS.iter().filter(|(name, _)| name.ends_with(".cpp")).map(|(name, text)| {
+        Unit { name: (*name).to_owned(), text: (*text).to_owned(), flags: toolchain.runtime_flags }
+    });
+    let units: Vec<Unit> = std::iter::once(kernel).chain(runtime).collect();
+    let objects = compile_all(&units, |unit| compiler.object(unit, &include, &cache))?;
+    compiler.library(&objects, toolchain.link_flags, &cache)
 }
 
 fn default_cache() -> PathBuf {

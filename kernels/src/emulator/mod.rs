@@ -8,6 +8,7 @@ mod compile;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod library;
+mod steps;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::syntax::{Kernel, SyntaxError, parse};
 
 pub use buffer::Buffer;
 pub use compile::{Build, Recipe};
+pub use steps::Steps;
 
 use library::{Call, Library};
 

@@ -1,16 +1,23 @@
-//! Recorded launches: a CUDA graph.
+//! Recorded launches: a CUDA graph, or decoding steps in one launch.
 
 use std::fmt;
 
 use cudarc::driver::CudaGraph;
 
 use super::driver::failed;
+use super::launcher::CudaLauncher;
+use super::steps::CudaSteps;
 use crate::Result;
 
 /// Launches that were recorded, to be started by one call.
 pub struct CudaRecording {
-    graph: CudaGraph,
+    what: What,
     launches: usize,
+}
+
+enum What {
+    Graph(CudaGraph),
+    Resident(Box<CudaSteps>),
 }
 
 // SAFETY: the driver wants one thread at a time to use a graph: the launcher's lock sees to it.
@@ -19,12 +26,19 @@ unsafe impl Send for CudaRecording {}
 unsafe impl Sync for CudaRecording {}
 
 impl CudaRecording {
-    pub(super) const fn new(graph: CudaGraph, launches: usize) -> Self {
-        Self { graph, launches }
+    pub(super) const fn graph(graph: CudaGraph, launches: usize) -> Self {
+        Self { what: What::Graph(graph), launches }
     }
 
-    pub(super) fn start(&self) -> Result<()> {
-        self.graph.launch().map_err(|e| failed("cuGraphLaunch", e))
+    pub(super) fn resident(steps: CudaSteps) -> Self {
+        Self { what: What::Resident(Box::new(steps)), launches: 1 }
+    }
+
+    pub(super) fn start(&self, launcher: &CudaLauncher) -> Result<()> {
+        match &self.what {
+            What::Graph(graph) => graph.launch().map_err(|e| failed("cuGraphLaunch", e)),
+            What::Resident(steps) => launcher.start_resident(steps),
+        }
     }
 
     /// How many launches it holds.

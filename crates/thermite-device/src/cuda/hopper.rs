@@ -8,7 +8,7 @@ use thermite_kernels::syntax::Kernel;
 
 use super::buffer::CudaBuffer;
 use super::driver::words;
-use super::launcher::CudaLauncher;
+use super::launcher::{CudaLauncher, Start};
 use super::modules::Function;
 use crate::launched::Argument;
 use crate::{Dtype, Error, Result};
@@ -60,7 +60,10 @@ impl CudaLauncher {
             return Err(refused(format!("{shared} bytes of shared memory, this GPU has {most}")));
         }
         // SAFETY: the values are those that the replacement names, of bindings that the contract's check saw.
-        unsafe { self.enqueue(kernel, function, grid, [replacement.threads, 1, 1], shared, pointers) }
+        unsafe {
+            let block = [replacement.threads, 1, 1];
+            self.enqueue(&kernel.name, function, grid, block, shared, Start::Overlapping, pointers)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use cudarc::driver::{CudaEvent, result, sys};
 use thermite_kernels::catalogue;
 use thermite_kernels::contract::{self, Dims, Launch, Limits};
 use thermite_kernels::hopper;
+use thermite_kernels::hopper::steps::Recorded;
 use thermite_kernels::syntax::Kernel;
 
 use super::buffer::CudaBuffer;
@@ -17,11 +18,14 @@ use super::matmul::Products;
 use super::modules::{Function, Modules};
 use super::probe;
 use super::staging::Staging;
+use crate::launched::steps::recorded;
 use crate::launched::{Argument, Launched, Launcher, Product, Variants};
 use crate::{Dtype, Error, Result};
 
 const MULTIPROCESSORS: sys::CUdevice_attribute =
     sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+const SHARED_MEMORY: sys::CUdevice_attribute =
+    sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
 
 /// A device of an NVIDIA GPU.
 pub type Cuda = Launched<CudaLauncher>;
@@ -34,11 +38,14 @@ pub struct Options {
     /// Whether a kernel may start, and fetch what it needs of the weights, before the one it follows has ended. None:
     /// unless `THERMITE_CUDA_OVERLAP` is 0.
     pub overlap: Option<bool>,
+    /// Whether recorded decoding steps of one sequence run in one launch, on Hopper. None: if `THERMITE_CUDA_RESIDENT`
+    /// is 1.
+    pub resident: Option<bool>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { variants: Variants::Fast, overlap: None }
+        Self { variants: Variants::Fast, overlap: None, resident: None }
     }
 }
 
@@ -60,15 +67,26 @@ pub struct CudaLauncher {
     overlap: bool,
     /// How many multiprocessors there are for the kernels that take the place of others; none where none does.
     replaces: Option<u32>,
+    /// Whether decoding steps run in one launch where kernels are replaced.
+    resident: bool,
     state: Mutex<State>,
+}
+
+/// How a function starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Maybe before the one before it has ended.
+    Overlapping,
+    /// When all of its threadgroups can run at once.
+    AllResident,
 }
 
 /// What one thread at a time may use.
 struct State {
     staging: Staging,
     products: Option<Products>,
-    /// Launches of the recording under way; none where nothing is recorded.
-    recorded: Option<usize>,
+    /// The recording under way.
+    recorded: Option<Vec<Recorded>>,
 }
 
 impl CudaLauncher {
@@ -90,12 +108,12 @@ impl CudaLauncher {
             _ => None,
         };
         modules.compile_all(replaces.is_some());
-        let overlap = match options.overlap {
-            Some(overlap) => overlap,
-            None => std::env::var_os("THERMITE_CUDA_OVERLAP").is_none_or(|value| value != "0"),
-        };
+        let set = |name: &str, to: &str| std::env::var_os(name).is_some_and(|value| value == to);
+        let overlap = options.overlap.unwrap_or_else(|| !set("THERMITE_CUDA_OVERLAP", "0"));
+        let resident = options.resident.unwrap_or_else(|| set("THERMITE_CUDA_RESIDENT", "1"));
         let state = State { staging: Staging::new(&gpu)?, products: Products::open(&gpu)?, recorded: None };
-        Ok(Self { modules, overlap: overlap && major >= 9, replaces, state: Mutex::new(state), gpu })
+        let overlap = overlap && major >= 9;
+        Ok(Self { modules, overlap, replaces, resident, state: Mutex::new(state), gpu })
     }
 
     /// Bytes of the GPU's memory that are in use, by whomever.
@@ -106,6 +124,20 @@ impl CudaLauncher {
         self.gpu.bind()?;
         let (free, total) = result::mem_get_info().map_err(|e| failed("cuMemGetInfo", e))?;
         Ok(total - free)
+    }
+
+    pub(super) const fn modules(&self) -> &Modules {
+        &self.modules
+    }
+
+    /// Multiprocessors for decoding steps in one launch; none where they are launched kernel by kernel.
+    pub(super) fn residents(&self) -> Option<u32> {
+        self.replaces.filter(|_| self.resident)
+    }
+
+    /// Most bytes of shared memory a threadgroup.
+    pub(super) fn shared_memory(&self) -> Result<u32> {
+        Ok(self.gpu.attribute(SHARED_MEMORY)?.cast_unsigned())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -162,7 +194,10 @@ impl CudaLauncher {
         let pointers: Vec<*mut c_void> =
             values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
         // SAFETY: the values are those of the function's parameters, as the contract's check saw them.
-        unsafe { self.enqueue(kernel, function, geometry.grid, geometry.threadgroup, shared, pointers) }
+        unsafe {
+            let (grid, block) = (geometry.grid, geometry.threadgroup);
+            self.enqueue(&kernel.name, function, grid, block, shared, Start::Overlapping, pointers)
+        }
     }
 
     /// Puts a function into the queue.
@@ -171,23 +206,30 @@ impl CudaLauncher {
     /// `pointers` are those of the function's parameters, and the memory that they name is as large as it wants.
     pub(super) unsafe fn enqueue(
         &self,
-        kernel: &Kernel,
+        kernel: &str,
         function: &Function,
         [grid_x, grid_y, grid_z]: [u32; 3],
         [block_x, block_y, block_z]: [u32; 3],
         shared: u32,
+        start: Start,
         mut pointers: Vec<*mut c_void>,
     ) -> Result<()> {
-        // SAFETY: an attribute of this kind is an int; zero is a value of every kind.
-        let mut attributes = unsafe {
+        use sys::CUlaunchAttributeID as Id;
+        // SAFETY: zero is a value of every kind of attribute, and these two are ints.
+        let (id, value) = unsafe {
             let mut value: sys::CUlaunchAttributeValue = std::mem::zeroed();
-            value.programmaticStreamSerializationAllowed = 1;
-            [sys::CUlaunchAttribute {
-                id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-                pad: [0; 4],
-                value,
-            }]
+            match start {
+                Start::Overlapping => {
+                    value.programmaticStreamSerializationAllowed = 1;
+                    (Id::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, value)
+                }
+                Start::AllResident => {
+                    value.cooperative = 1;
+                    (Id::CU_LAUNCH_ATTRIBUTE_COOPERATIVE, value)
+                }
+            }
         };
+        let mut attributes = [sys::CUlaunchAttribute { id, pad: [0; 4], value }];
         let config = sys::CUlaunchConfig {
             gridDimX: grid_x,
             gridDimY: grid_y,
@@ -198,7 +240,7 @@ impl CudaLauncher {
             sharedMemBytes: shared,
             hStream: self.gpu.stream.cu_stream(),
             attrs: attributes.as_mut_ptr(),
-            numAttrs: self.overlap.into(),
+            numAttrs: (start == Start::AllResident || self.overlap).into(),
         };
         // SAFETY: the caller's.
         let started = unsafe {
@@ -210,7 +252,7 @@ impl CudaLauncher {
             )
         };
         started.result().map_err(|e| Error::Launch {
-            kernel: kernel.name.clone(),
+            kernel: kernel.to_owned(),
             reason: format!("cuLaunchKernelEx: {}", words(e)),
         })
     }
@@ -233,7 +275,10 @@ impl CudaLauncher {
             return Err(Error::Size { kernel: "cublasLtMatmul", operand: "x", have, need });
         }
         let mut state = self.state();
-        state.recorded = state.recorded.map(|launches| launches + 1);
+        if let Some(launches) = &mut state.recorded {
+            let (kernel, dims, values) = ("cublasLtMatmul".to_owned(), Dims::default(), Vec::new());
+            launches.push(Recorded { kernel, dims, values });
+        }
         match state.products.as_mut() {
             Some(products) => products.run(product, address),
             None => Err(unavailable("libcublasLt cannot be loaded".to_owned())),
@@ -339,7 +384,9 @@ impl Launcher for CudaLauncher {
             Some(replacement) => self.start_replacement(kernel, &function, replacement, arguments)?,
             None => self.start(kernel, &function, geometry, arguments)?,
         }
-        state.recorded = state.recorded.map(|launches| launches + 1);
+        if let Some(launches) = &mut state.recorded {
+            launches.push(recorded(kernel, dims, arguments, CudaBuffer::address));
+        }
         Ok(())
     }
 
@@ -365,17 +412,21 @@ impl Launcher for CudaLauncher {
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         let mut state = self.unrecorded("record")?;
         self.gpu.stream.begin_capture(mode).map_err(|e| failed("cuStreamBeginCapture", e))?;
-        state.recorded = Some(0);
+        state.recorded = Some(Vec::new());
         drop(state);
         let worked = work();
         let mut state = self.state();
         let launches = state.recorded.take().unwrap_or_default();
         let ended = self.gpu.stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        drop(state);
         worked?;
         let graph = ended.map_err(|e| failed("cuStreamEndCapture and cuGraphInstantiate", e))?;
         let Some(graph) = graph else { return Ok(None) };
+        if let Some(steps) = self.resident(&launches)? {
+            return Ok(Some(CudaRecording::resident(steps)));
+        }
         graph.upload().map_err(|e| failed("cuGraphUpload", e))?;
-        Ok(Some(CudaRecording::new(graph, launches)))
+        Ok(Some(CudaRecording::graph(graph, launches.len())))
     }
 
     fn is_recording(&self) -> bool {
@@ -384,7 +435,7 @@ impl Launcher for CudaLauncher {
 
     fn replay(&self, recording: &CudaRecording) -> Result<()> {
         let _state = self.unrecorded("replay")?;
-        recording.start()
+        recording.start(self)
     }
 
     fn mark(&self) -> Result<CudaEvent> {

@@ -6,11 +6,12 @@
 //! - `compile`: NVRTC over the `.metal` files and the CUDA dialect; `cache`: the machine code on disk; `modules`: loaded
 //!   code, a function a kernel.
 //! - `hopper`: launches of the kernels that take the place of others there.
-//! - `graph`: recorded launches; `matmul`: products of many rows by cuBLASLt; `launcher`: all of it as one machine.
+//! - `graph`: recorded launches; `steps`: decoding steps among them in one launch; `matmul`: products of many rows by cuBLASLt; `launcher`: all of it as one machine.
 //!
 //! `probe` and `cache` need no GPU and are tested everywhere.
 //!
 //! Environment: `THERMITE_CUDA_OVERLAP=0` keeps a kernel from starting before the one it follows has ended;
+//! `THERMITE_CUDA_RESIDENT=1` runs recorded decoding steps of one sequence in one launch, on Hopper;
 //! `THERMITE_CACHE` is the folder of the compiled kernels.
 
 #![allow(unsafe_code, reason = "CUDA's driver, NVRTC and cuBLASLt are C interfaces")]
@@ -26,6 +27,7 @@ mod matmul;
 mod modules;
 mod probe;
 mod staging;
+mod steps;
 
 pub use buffer::CudaBuffer;
 pub use graph::CudaRecording;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::{result, sys};
 use thermite_kernels::catalogue;
+use thermite_kernels::hopper::steps::{self, Variant};
 use thermite_kernels::hopper::{self, Replacement};
 use thermite_kernels::sources::sources;
 use thermite_kernels::syntax::{Kernel, Role};
@@ -47,6 +48,7 @@ pub(super) struct Modules {
 struct Loaded {
     modules: HashMap<&'static str, sys::CUmodule>,
     functions: HashMap<String, Function>,
+    steps: HashMap<Variant, Function>,
 }
 
 // SAFETY: as for functions.
@@ -105,6 +107,21 @@ impl Modules {
                 .map_err(|e| failed("cuFuncSetAttribute", e))?;
         }
         loaded.functions.insert(key, function.clone());
+        Ok(function)
+    }
+
+    /// The function that runs decoding steps.
+    pub(super) fn steps(&self, variant: Variant) -> Result<Function> {
+        let mut loaded = self.loaded();
+        if let Some(function) = loaded.steps.get(&variant) {
+            return Ok(function.clone());
+        }
+        let entry = steps::entry();
+        let code = self.code(steps::FILE, &variant.program());
+        let code = code.map_err(|reason| Error::Launch { kernel: entry.clone(), reason })?;
+        let module = self.load(steps::FILE, &code)?;
+        let function = self.function(&entry, &entry, Vec::new(), module)?;
+        loaded.steps.insert(variant, function.clone());
         Ok(function)
     }
 

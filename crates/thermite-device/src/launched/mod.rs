@@ -9,6 +9,7 @@ mod boxes;
 pub mod conformance;
 mod device;
 mod matrix;
+pub(crate) mod steps;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

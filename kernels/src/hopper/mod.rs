@@ -3,6 +3,8 @@
 //! They lie in `hopper/`, are compiled by NVRTC for sm_90a, and take a kernel's place at a launch: the same bindings, the
 //! same results within the same tolerances, another geometry. The conformance cases of the name are theirs as well.
 
+pub mod steps;
+
 use crate::contract::Dims;
 use crate::sources::{HOPPER_HEADERS, HOPPER_SOURCES};
 use crate::wrap::{CudaProgram, cuda_entry};
@@ -140,9 +142,9 @@ fn flash(kernel: &str, hs: u64, dims: &Dims, multiprocessors: u32) -> Option<Rep
     })
 }
 
-/// The files, by name.
+/// The files of replacements, by name.
 pub fn files() -> impl Iterator<Item = &'static str> {
-    HOPPER_SOURCES.iter().map(|(file, _)| *file)
+    HOPPER_SOURCES.iter().map(|(file, _)| *file).filter(|file| *file != steps::FILE)
 }
 
 /// A file as NVRTC takes it.

@@ -1,0 +1,111 @@
+//! Decoding steps in one launch against the same steps launch by launch, for each form of model that has them: threads run in
+//! an order that a seed decides.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::Runner;
+use thermite_device::Dtype;
+use thermite_device::emulated::Emulated;
+use thermite_device::launched::Variants;
+use thermite_formats::DType;
+use thermite_kernels::emulator::Build;
+use thermite_kernels::hopper::steps;
+use thermite_model::random::Shape;
+use thermite_model::{DecodingRow, Options, Stepper};
+
+/// Tokens of the context; keys lie in more parts from one multiple of 64 to the next.
+const CONTEXT: usize = 192;
+const START: usize = 120;
+
+struct Case {
+    shape: Shape,
+    weights: DType,
+    cache: Dtype,
+}
+
+const CASES: [Case; 4] = [
+    Case {
+        shape: Shape {
+            name: "layer norm, gelu, heads of 64",
+            config: r#"{"model_type": "gpt2", "n_layer": 2, "n_embd": 128, "n_head": 2, "n_positions": 192,
+                "vocab_size": 257}"#,
+        },
+        weights: DType::F16,
+        cache: Dtype::F16,
+    },
+    Case {
+        shape: Shape {
+            name: "two query heads a KV head, heads of 32, long rows",
+            config: r#"{"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 1096,
+                "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 256,
+                "max_position_embeddings": 192, "rope_theta": 10000, "rms_norm_eps": 1e-5}"#,
+        },
+        weights: DType::BF16,
+        cache: Dtype::F16,
+    },
+    Case {
+        shape: Shape {
+            name: "three query heads a KV head, heads of 128, a window, odd widths",
+            config: r#"{"model_type": "mistral", "num_hidden_layers": 3, "hidden_size": 72,
+                "intermediate_size": 200, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 128,
+                "vocab_size": 301, "max_position_embeddings": 192, "sliding_window": 70, "rope_theta": 10000,
+                "rms_norm_eps": 1e-6}"#,
+        },
+        weights: DType::BF16,
+        cache: Dtype::BF16,
+    },
+    Case {
+        shape: Shape {
+            name: "a tied head, heads of 64, widths of one piece",
+            config: r#"{"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 128, "intermediate_size": 96,
+                "num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 99,
+                "max_position_embeddings": 192, "rope_theta": 10000, "rms_norm_eps": 1e-6,
+                "tie_word_embeddings": true}"#,
+        },
+        weights: DType::F16,
+        cache: Dtype::F16,
+    },
+];
+
+/// Tokens and last logits of five runs, and what the last but one launched: the third is recorded, the fourth replays it, and
+/// the last goes step by step.
+fn run(case: &Case, device: Emulated) -> (Vec<i32>, Vec<f32>, Vec<String>) {
+    let options = Options { context: Some(CONTEXT), max_rows: 8, ..Options::default() };
+    let mut runner = Runner::of(&case.shape.model(case.weights).unwrap(), device, options, 1, case.cache);
+    let blocks = runner.blocks(0);
+    let mut stepper = Stepper::new(&runner.model, 1).unwrap();
+    let row = DecodingRow { token: 7, position: START, blocks: &blocks };
+    stepper.start(&runner.model, &[row], &runner.cache).unwrap();
+    let counts = [8, 8, 8, 8, 1];
+    let (mut launched, mut mark) = (Vec::new(), None);
+    for count in counts {
+        launched = runner.model.device().launcher().take_launched();
+        mark = Some(stepper.run(&mut runner.model, &mut runner.cache, count).unwrap());
+    }
+    let mut tokens = vec![0; counts.iter().sum()];
+    stepper.read(&runner.model, &mark.unwrap(), 0, 0, &mut tokens).unwrap();
+    let mut logits = vec![0.0; runner.model.config().n_vocab];
+    runner.model.read_logits(0, &mut logits).unwrap();
+    (tokens, logits, launched)
+}
+
+#[test]
+fn steps_in_one_launch_are_the_steps_launch_by_launch() {
+    for case in &CASES {
+        let (want, want_logits, launched) =
+            run(case, Emulated::recording(Build::Fast, Variants::Fast).unwrap());
+        assert!(launched.len() > 8 * 5, "{}: {launched:?}", case.shape.name);
+        let mut bits = Vec::new();
+        for seed in [3, 4] {
+            let (have, logits, launched) = run(case, Emulated::resident(Build::Fast, seed).unwrap());
+            assert_eq!(launched, [steps::entry()], "{}", case.shape.name);
+            assert_eq!(have, want, "{}", case.shape.name);
+            let scale = want_logits.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+            let off = logits.iter().zip(&want_logits).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(off <= 2e-5 * scale, "{}: off by {off} of {scale}", case.shape.name);
+            bits.push(logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        }
+        assert!(bits[0] == bits[1], "{}: the order of threads changes the result", case.shape.name);
+    }
+}

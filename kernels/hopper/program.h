@@ -1,0 +1,156 @@
+// program.h - what steps.cu runs, as the host lays it out (thermite-device, cuda/steps.rs), and the numbers in it.
+//
+// Defined before the source: WEIGHTS and CACHE half or bfloat; HEAD_SIZE 32, 64 or 128; SHARING, query heads a KV head;
+// BLOCK_SIZE, tokens a block of the cache; NORM RMS or LAYER; ACTIVATION SWIGLU, GEGLU or GELU; QUADS, of a vector that is
+// normed, a thread.
+#pragma once
+#include "hopper.h"
+
+constexpr uint WARPS = 15;                              // and one that fills their rings: 128 registers a thread
+constexpr uint THREADS = 32 * WARPS;
+constexpr uint NORMS = (3 * WARPS + 3) / 4 * 4;          // floats beside the sums
+constexpr uint AT_ONCE = 4;                             // parts of attention that are asked for at once
+constexpr float LOG2E = 1.44269504088896f;
+
+enum Norm { RMS, LAYER };
+enum Activation { SWIGLU, GEGLU, GELU };
+enum Kind { QKV, OUTPUT, UP, DOWN, HEAD };              // of products
+typedef WEIGHTS Weight;
+typedef CACHE Cached;
+constexpr uint HS = HEAD_SIZE;
+constexpr uint HALF = HS / 2;
+
+// Rows of weights times a vector. A group of rows is one row, or the two that belong together: what rotates, a gate and what
+// it lets through. Threadgroup i has `share` groups, the first `rest` of them one more. A row lies in `pieces` of `piece`
+// elements, each a unit of work; units go round the warps.
+struct Product {
+    const Weight* weight[2];                            // of a group's first rows, of its second
+    const float* bias;
+    const float* gamma;                                 // of the norm before it
+    const float* beta;
+    uint cols;
+    uint rows;                                          // of a group: 1 or 2
+    uint share;
+    uint rest;
+    uint piece;
+    uint pieces;
+    uint whole;                                         // WARPS / pieces and WARPS % pieces: from a warp's unit to its next
+    uint left;
+    float eps;
+    uint unused;
+
+    FN uint first() const { return blockIdx.x * share + min(blockIdx.x, rest); }
+    FN uint groups() const { return share + (blockIdx.x < rest ? 1 : 0); }
+    FN uint units() const { return groups() * rows * pieces; }
+};
+
+// A layer's keys and values, [n_blocks, n_kv_head, BLOCK_SIZE, HS], and what is done to its scores.
+struct Cache {
+    Cached* k;
+    Cached* v;
+    float scale;
+    float cap;
+    int window;
+    uint unused;
+};
+
+struct Program {
+    const Product* products;                            // of each layer those of Kind, and the head
+    const Cache* caches;
+    const Weight* embedding;
+    const Weight* positional;                           // or none
+    const float* freqs;                                 // [n_positions, HS], or none
+    int* tokens;
+    int* positions;
+    int* slots;
+    int* lengths;
+    const int* block_table;
+    float* logits;
+    int* chosen;
+    int* history;
+    float* mail;
+    uint4* ballots;                                     // [groups]: what each found likeliest
+    uint* rounds;                                       // of mail, of ballots so far
+
+    uint groups;                                        // threadgroups
+    uint n_layer;
+    uint n_embd;
+    uint n_head;
+    uint n_kv_head;
+    uint max_blocks;
+    uint kept;
+    uint parts;                                         // of a head's keys, at most
+    uint part_tokens;                                   // that a part has at least, while there are fewer than `parts`
+    uint ring_slots;
+    uint slot_bytes;
+    uint sums;                                          // floats that sums take, but for the head's
+    uint head_sums;
+    uint unused;
+
+    // The mail: queries, keys and values; parts of attention, their tops and weights; the residual stream between a layer's
+    // blocks and behind them; what the activation gives.
+    FN float* qkv_mail() const { return mail; }
+    FN float* part_mail() const { return mail + (n_head + 2 * n_kv_head) * HS; }
+    FN float* stats_mail() const { return part_mail() + n_head * parts * HS; }
+    FN float* between_mail() const { return stats_mail() + n_head * parts * 2; }
+    FN float* behind_mail() const { return between_mail() + n_embd; }
+    FN float* inner_mail() const { return behind_mail() + n_embd; }
+};
+
+// How the keys that the newest of `length` tokens sees lie in parts.
+struct Parts {
+    int first;
+    int tokens;                                         // of a part
+    uint count;
+    FN Parts(const Program& program, const Cache& cache, int length) {
+        first = cache.window == 0 ? 0 : max(0, length - cache.window);
+        const uint seen = length - first;
+        count = min(program.parts, (seen + program.part_tokens - 1) / program.part_tokens);
+        tokens = (seen + count - 1) / count;
+        count = (seen + tokens - 1) / tokens;           // none without tokens
+    }
+};
+
+// ---- Numbers.
+
+template <class T> FN float widen(const T* p) { return widen2(__ldg((const ushort*)p), T()).x; }
+template <class T> FN float4 widen4(const T* p) {
+    const uint2 bits = __ldg((const uint2*)p);
+    const float2 a = widen2(bits.x, T()), b = widen2(bits.y, T());
+    return make_float4(a.x, a.y, b.x, b.y);
+}
+
+struct Eight { float at[8]; };
+template <class T> FN Eight widen8(uint4 bits) {
+    const float2 a = widen2(bits.x, T()), b = widen2(bits.y, T()), c = widen2(bits.z, T()), d = widen2(bits.w, T());
+    return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+}
+FN uint4 pack8(const Eight& x) {
+    return make_uint4(pack(x.at[0], x.at[1], Cached()), pack(x.at[2], x.at[3], Cached()), pack(x.at[4], x.at[5], Cached()), pack(x.at[6], x.at[7], Cached()));
+}
+FN float dot8(const Eight& a, const Eight& b) {
+    float even = a.at[0] * b.at[0], odd = a.at[1] * b.at[1];
+    #pragma unroll
+    for (int i = 2; i < 8; i += 2) even = fmaf(a.at[i], b.at[i], even), odd = fmaf(a.at[i + 1], b.at[i + 1], odd);
+    return even + odd;
+}
+
+FN float4 operator+(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+FN float4 operator+(float4 a, float b) { return make_float4(a.x + b, a.y + b, a.z + b, a.w + b); }
+FN float4 operator*(float4 a, float4 b) { return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w); }
+FN float4 operator*(float4 a, float b) { return make_float4(a.x * b, a.y * b, a.z * b, a.w * b); }
+FN float sum4(float4 v) { return (v.x + v.y) + (v.z + v.w); }
+
+FN float reciprocal(float x) { return __frcp_rn(x); }
+FN float exp_fast(float x) { return exp2_fast(x * LOG2E); }
+FN float sigmoid(float x) { return __fdividef(1.0f, 1.0f + exp_fast(-x)); }
+FN float silu(float x) { return __fdividef(x, 1.0f + exp_fast(-x)); }
+FN float tanh_fast(float x) { return 1.0f - __fdividef(2.0f, 1.0f + exp_fast(2.0f * x)); }
+// The tanh form: 1 + tanh(u) is twice the sigmoid of 2 u.
+FN float gelu(float x) { return x * sigmoid(1.5957691216057308f * fmaf(0.044715f * x * x, x, x)); }
+// What must be subtracted from scores: nothing where all are -inf, since -inf - -inf would be NaN.
+FN float finite(float top) { return top == -INFINITY ? 0.0f : top; }
+
+// ---- Vectors in shared memory: of each eight elements the first four in one half, the last four in the other, so that
+// neighbouring lanes read neighbouring banks.
+FN void put(float* x, uint n, uint quad, float4 v) { *(float4*)(x + quad % 2 * (n / 2) + quad / 2 * 4) = v; }
