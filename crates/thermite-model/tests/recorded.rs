@@ -6,7 +6,7 @@ mod common;
 use common::{Runner, prompts};
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
-use thermite_device::{Dtype, Outputs};
+use thermite_device::{Device, Dtype, Outputs};
 use thermite_kernels::emulator::Build;
 use thermite_kernels::hopper::steps;
 use thermite_model::{DecodingRow, Options, Stepper};
@@ -52,13 +52,14 @@ fn steps_alone(device: Emulated) -> Vec<String> {
     let mut stepper = Stepper::new(&runner.model, 1).unwrap();
     stepper.start(&runner.model, &[row], &runner.cache).unwrap();
     let counts = [8, 8, 8, 8, 1];
-    let (mut launched, mut mark) = (Vec::new(), None);
+    let mut launched = Vec::new();
     for count in counts {
         launched = runner.model.device().launcher().take_launched();
-        mark = Some(stepper.run(&mut runner.model, &mut runner.cache, count).unwrap());
+        stepper.run(&mut runner.model, &mut runner.cache, count).unwrap();
     }
     let mut tokens = vec![0; counts.iter().sum()];
-    stepper.read(&runner.model, &mark.unwrap(), 0, 0, &mut tokens).unwrap();
+    let device = runner.model.device();
+    stepper.read(&runner.model, &device.mark().unwrap(), 0, 0, &mut tokens).unwrap();
     let want: Vec<i32> = prompt.greedy[read + 1..][..tokens.len()].iter().map(|&id| id as i32).collect();
     assert_eq!(tokens, want);
     launched

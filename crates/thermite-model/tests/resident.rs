@@ -5,9 +5,9 @@
 mod common;
 
 use common::Runner;
-use thermite_device::Dtype;
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
+use thermite_device::{Device, Dtype};
 use thermite_formats::DType;
 use thermite_kernels::emulator::Build;
 use thermite_kernels::hopper::steps;
@@ -78,13 +78,14 @@ fn run(case: &Case, device: Emulated) -> (Vec<i32>, Vec<f32>, Vec<String>) {
     let row = DecodingRow { token: 7, position: START, blocks: &blocks };
     stepper.start(&runner.model, &[row], &runner.cache).unwrap();
     let counts = [8, 8, 8, 8, 1];
-    let (mut launched, mut mark) = (Vec::new(), None);
+    let mut launched = Vec::new();
     for count in counts {
         launched = runner.model.device().launcher().take_launched();
-        mark = Some(stepper.run(&mut runner.model, &mut runner.cache, count).unwrap());
+        stepper.run(&mut runner.model, &mut runner.cache, count).unwrap();
     }
     let mut tokens = vec![0; counts.iter().sum()];
-    stepper.read(&runner.model, &mark.unwrap(), 0, 0, &mut tokens).unwrap();
+    let device = runner.model.device();
+    stepper.read(&runner.model, &device.mark().unwrap(), 0, 0, &mut tokens).unwrap();
     let mut logits = vec![0.0; runner.model.config().n_vocab];
     runner.model.read_logits(0, &mut logits).unwrap();
     (tokens, logits, launched)
