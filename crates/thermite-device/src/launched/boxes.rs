@@ -2,7 +2,7 @@
 //! post-norms.
 
 use super::matrix::suffix;
-use super::{Launched, LaunchedMatrix, Launcher, Product, Variants, optional, whole};
+use super::{Argument, Launched, LaunchedMatrix, Launcher, Product, Variants, optional, whole};
 use crate::boxes::{DECODE_PIECES, DECODE_ROWS};
 use crate::{
     Activation, Activations, AttentionKind, AttentionShape, AttentionWeights, Device, Dtype, Error, Expand,
@@ -276,27 +276,11 @@ fn attend_in_pieces<L: Launcher>(
     step: &Step<Launched<L>>,
     shape: AttentionShape,
 ) -> Result<()> {
-    let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
-    let dims = [
-        ("N", step.rows()),
-        ("nh", shape.n_head),
-        ("n_kv_head", n_kv_head),
-        ("block_size", block_size),
-        ("max_blocks", step.max_blocks),
-        ("n_blocks", n_blocks),
-        ("parts", pieces(step.max_blocks * block_size)),
-        ("window", shape.window),
-    ];
-    let buffers = [
-        whole(&acts.qkv),
-        whole(&cache.k),
-        whole(&cache.v),
-        whole(&step.block_tables),
-        whole(&step.lengths),
-        whole(&acts.partial),
-        whole(&acts.part_stats),
-    ];
-    d.run(&format!("decode_attend{}_hs{hs}", suffix(dtype)), &dims, &buffers, &[shape.scale, shape.cap])
+    let KvShape { block_size, head_dim: hs, dtype, .. } = cache.shape;
+    let name = format!("decode_attend{}_hs{hs}", suffix(dtype));
+    let dims = [("parts", pieces(step.max_blocks * block_size))];
+    let out = [whole(&acts.partial), whole(&acts.part_stats)];
+    Paged { acts, cache, step, shape }.run(d, &name, &dims, out)
 }
 
 /// The pieces of attention together, through the output projection, added to the residual stream.
@@ -335,7 +319,7 @@ pub(super) fn attention<L: Launcher>(
     step: &Step<Launched<L>>,
     shape: AttentionShape,
 ) -> Result<()> {
-    let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
+    let KvShape { head_dim: hs, dtype, .. } = cache.shape;
     let built = matches!(dtype, Dtype::F16 | Dtype::BF16) && matches!(hs, 32 | 64 | 80 | 128);
     let decodes = step.decodes() && !d.is_invariant();
     let primitive = shape.kind == AttentionKind::Naive || !(built || decodes);
@@ -352,33 +336,57 @@ pub(super) fn attention<L: Launcher>(
         return attend(d, acts, cache, step, shape, shape.qkv_width());
     }
     let dims = [
-        ("N", step.rows()),
         ("n_seqs", spans.len()),
         ("most_rows", spans.iter().map(|span| span.rows).max().unwrap_or(0)),
         ("q_stride", shape.qkv_width()),
-        ("nh", shape.n_head),
-        ("n_kv_head", n_kv_head),
-        ("hs", hs),
-        ("built_hs", hs),
-        ("block_size", block_size),
-        ("max_blocks", step.max_blocks),
-        ("n_blocks", n_blocks),
-        ("window", shape.window),
-    ];
-    let buffers = [
-        whole(&acts.qkv),
-        whole(&cache.k),
-        whole(&cache.v),
-        whole(&step.block_tables),
-        whole(&step.lengths),
-        whole(&step.first_rows),
-        whole(&acts.attn),
     ];
     let name = match built {
         true => format!("flash_attention_paged{}_hs{hs}", suffix(dtype)),
         false => format!("attention_paged{}", suffix(dtype)),
     };
-    d.run(&name, &dims, &buffers, &[shape.scale, shape.cap])
+    Paged { acts, cache, step, shape }.run(d, &name, &dims, [whole(&step.first_rows), whole(&acts.attn)])
+}
+
+/// What the kernels that attend over the pages of the cache have in common.
+struct Paged<'a, L: Launcher> {
+    acts: &'a Activations<Launched<L>>,
+    cache: &'a KvLayer<Launched<L>>,
+    step: &'a Step<Launched<L>>,
+    shape: AttentionShape,
+}
+
+impl<L: Launcher> Paged<'_, L> {
+    /// Launches `kernel` with what is its own: dimensions, and the buffers behind those that all have.
+    fn run<const BUFFERS: usize>(
+        &self,
+        d: &Launched<L>,
+        kernel: &str,
+        dims: &[(&'static str, usize)],
+        buffers: [Argument<'_, L::Buffer>; BUFFERS],
+    ) -> Result<()> {
+        let Self { acts, cache, step, shape } = self;
+        let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, .. } = cache.shape;
+        let common = [
+            ("N", step.rows()),
+            ("nh", shape.n_head),
+            ("n_kv_head", n_kv_head),
+            ("hs", hs),
+            ("built_hs", hs),
+            ("block_size", block_size),
+            ("max_blocks", step.max_blocks),
+            ("n_blocks", n_blocks),
+            ("window", shape.window),
+        ];
+        let read = [
+            whole(&acts.qkv),
+            whole(&cache.k),
+            whole(&cache.v),
+            whole(&step.block_tables),
+            whole(&step.lengths),
+        ];
+        let buffers: Vec<_> = read.into_iter().chain(buffers).collect();
+        d.run(kernel, &[&common, dims].concat(), &buffers, &[shape.scale, shape.cap])
+    }
 }
 
 /// One row of queries a sequence over its pages.
@@ -390,28 +398,8 @@ fn attend<L: Launcher>(
     shape: AttentionShape,
     q_stride: usize,
 ) -> Result<()> {
-    let KvShape { n_blocks, block_size, n_kv_head, head_dim: hs, dtype } = cache.shape;
-    let dims = [
-        ("N", step.rows()),
-        ("q_stride", q_stride),
-        ("nh", shape.n_head),
-        ("n_kv_head", n_kv_head),
-        ("hs", hs),
-        ("built_hs", hs),
-        ("block_size", block_size),
-        ("max_blocks", step.max_blocks),
-        ("n_blocks", n_blocks),
-        ("window", shape.window),
-    ];
-    let buffers = [
-        whole(&acts.qkv),
-        whole(&cache.k),
-        whole(&cache.v),
-        whole(&step.block_tables),
-        whole(&step.lengths),
-        whole(&acts.attn),
-    ];
-    d.run(&format!("attention_decode{}", suffix(dtype)), &dims, &buffers, &[shape.scale, shape.cap])
+    let name = format!("attention_decode{}", suffix(cache.shape.dtype));
+    Paged { acts, cache, step, shape }.run(d, &name, &[("q_stride", q_stride)], [whole(&acts.attn)])
 }
 
 /// Norm, up (and gate) and activation in one kernel.
