@@ -45,9 +45,10 @@ impl Speech {
         self.spoken(pieces)
     }
 
-    /// What OpenAI's API calls the end of an answer that else has ended by `reason`.
-    pub(super) const fn finish_reason(&self, reason: &'static str) -> &'static str {
-        if self.calls > 0 { "tool_calls" } else { reason }
+    /// What OpenAI's API calls the end of an answer that ended by `reason`; one that was cut off is not done with its
+    /// calls.
+    pub(super) fn finish_reason(&self, reason: &'static str) -> &'static str {
+        if self.calls > 0 && reason == "stop" { "tool_calls" } else { reason }
     }
 
     /// Calls so far.
@@ -65,5 +66,24 @@ impl Speech {
             }
         });
         spoken.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thermite_engine::chat::ChatTemplate;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_not_done_with_its_calls() {
+        let template = ChatTemplate::new("{% if tools %}<tool_call>{% endif %}", "a test's", None, None);
+        let format = ToolFormat::of(&template.unwrap()).unwrap();
+        let mut speech = Speech::new(Some(format), "1".to_owned(), true);
+        assert_eq!(speech.finish_reason("stop"), "stop");
+        let call = "<tool_call>\n{\"name\": \"add\", \"arguments\": {}}\n</tool_call>";
+        assert_eq!(speech.push(format!("{call}\n<tool_call>\n{{\"name\"")).len(), 1);
+        assert_eq!((speech.calls(), speech.finish_reason("stop")), (1, "tool_calls"));
+        assert_eq!(speech.finish_reason("length"), "length");
     }
 }
