@@ -7,7 +7,7 @@ use crate::openai::ApiError;
 /// How much a client may ask for, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at once; for one more, those that wait for a request are closed.
+    /// Connections at once; for one more, the one that has waited longest for a request is closed.
     pub connections: usize,
     /// Bytes of a request's head.
     pub head_bytes: usize,

@@ -1,7 +1,9 @@
 //! Connections: accepted, watched, and let go of.
 
+mod exchange;
 mod patient;
 
+use std::collections::HashMap;
 use std::io;
 use std::mem::take;
 use std::sync::Arc;
@@ -11,13 +13,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use self::exchange::{Exchange, Phase, Served};
 use self::patient::Patient;
 use crate::state::State;
 
@@ -72,6 +74,8 @@ struct Acceptor {
     /// Connections that had to make room, as long as they are there.
     let_go: JoinSet<()>,
     connections: JoinSet<()>,
+    /// How far each of them is.
+    exchanges: HashMap<Id, (Exchange, AbortHandle)>,
 }
 
 impl Acceptor {
@@ -92,6 +96,7 @@ impl Acceptor {
             graceful: GracefulShutdown::new(),
             let_go: JoinSet::new(),
             connections: JoinSet::new(),
+            exchanges: HashMap::new(),
             state: Arc::clone(state),
         }
     }
@@ -107,40 +112,66 @@ impl Acceptor {
                         continue;
                     }
                 },
-                Some(_) = self.connections.join_next() => continue,
+                Some(ended) = self.connections.join_next_with_id() => {
+                    self.exchanges.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                    continue;
+                }
                 Some(_) = self.let_go.join_next() => continue,
             };
             let Ok(place) = self.place().await else { return };
             if let Err(error) = stream.set_nodelay(true) {
                 debug!(%error, "a connection without TCP_NODELAY");
             }
-            let connection = self.connection(stream);
-            let open = self.open.clone();
-            self.connections.spawn(async move {
-                open.increment(1.0);
+            let exchange = Exchange::new();
+            let connection = self.connection(stream, exchange.clone());
+            let open = Open::new(self.open.clone());
+            let task = self.connections.spawn(async move {
                 if let Err(error) = connection.await {
                     debug!(%error, "a connection broke off");
                 }
-                open.decrement(1.0);
-                drop(place);
+                drop((open, place));
             });
+            self.exchanges.insert(task.id(), (exchange, task));
         }
     }
 
-    /// A place for one more connection. Where all are taken, those who have them must not keep them: a connection that
-    /// waits for a request is closed at once, one with a request behind its answer.
+    /// A place for one more connection. Where all are taken, the one that has waited longest for the whole head of a
+    /// request is closed; where none waits, those with a request are closed behind their answers.
     async fn place(&mut self) -> Result<OwnedSemaphorePermit, AcquireError> {
         if self.places.available_permits() == 0 {
-            debug!("all places for connections are taken: those that wait for a request are closed");
-            self.let_go.spawn(take(&mut self.graceful).shutdown());
+            match self.longest_waiting() {
+                Some(id) => {
+                    debug!("all places for connections are taken: the one that has waited longest is closed");
+                    if let Some((_, task)) = self.exchanges.remove(&id) {
+                        task.abort();
+                    }
+                }
+                None => {
+                    debug!("all places for connections are taken by requests");
+                    self.let_go.spawn(take(&mut self.graceful).shutdown());
+                }
+            }
         }
         Arc::clone(&self.places).acquire_owned().await
     }
 
-    fn connection(&self, stream: TcpStream) -> impl Future<Output = Result<(), hyper::Error>> + use<> {
-        let stream = TokioIo::new(Patient::new(stream, self.state.limits.write_time));
-        let service = TowerToHyperService::new(self.router.clone());
-        self.graceful.watch(self.builder.serve_connection(stream, service))
+    fn longest_waiting(&self) -> Option<Id> {
+        let there = self.exchanges.iter().filter(|(_, (_, task))| !task.is_finished());
+        let waiting = there.filter_map(|(id, (exchange, _))| match exchange.phase() {
+            Phase::Waiting { since } => Some((since, *id)),
+            _ => None,
+        });
+        waiting.min_by_key(|(since, _)| *since).map(|(_, id)| id)
+    }
+
+    fn connection(
+        &self,
+        stream: TcpStream,
+        exchange: Exchange,
+    ) -> impl Future<Output = Result<(), hyper::Error>> + use<> {
+        let stream = Patient::new(stream, exchange.clone(), self.state.limits.write_time);
+        let service = Served::new(self.router.clone(), exchange);
+        self.graceful.watch(self.builder.serve_connection(TokioIo::new(stream), service))
     }
 
     /// After an error of `accept`: that of one connection is over; that of the system lasts a while.
@@ -150,5 +181,21 @@ impl Acceptor {
             warn!(%error, "no connection can be accepted");
             sleep(OUT_OF_FILES).await;
         }
+    }
+}
+
+/// A connection that is counted as long as it is there.
+struct Open(metrics::Gauge);
+
+impl Open {
+    fn new(open: metrics::Gauge) -> Self {
+        open.increment(1.0);
+        Self(open)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
     }
 }

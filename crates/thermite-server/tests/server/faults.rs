@@ -45,6 +45,67 @@ async fn who_goes_away_is_forgotten() {
 }
 
 #[tokio::test]
+async fn who_says_no_more_may_listen() {
+    let server = TestServer::new().await;
+    let body =
+        json!({ "prompt": "Once upon a time", "max_tokens": 200, "ignore_eos": true, "temperature": 0 });
+    let expected = server.ask("/v1/completions", &body).await["choices"][0]["text"].clone();
+    let ask = async |request: String| {
+        let mut connection = server.connect().await;
+        connection.write_all(request.as_bytes()).await.unwrap();
+        connection.shutdown().await.unwrap();
+        let mut answer = String::new();
+        let whole = timeout(Duration::from_secs(20), connection.read_to_string(&mut answer)).await;
+        whole.unwrap().unwrap();
+        answer
+    };
+    let answer = ask(raw("/v1/completions", &body)).await;
+    // what asks whether the client is still there comes before the answer
+    let answer = answer.strip_prefix("HTTP/1.1 102 Processing\r\n\r\n").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let (_, answer) = answer.split_once("\r\n\r\n").unwrap();
+    let answer: Value = serde_json::from_str(answer).unwrap();
+    assert_eq!(answer["choices"][0]["text"], expected);
+
+    let answer = ask(raw("/v1/completions", &long_stream())).await;
+    assert!(answer.contains("data: [DONE]\n\n"), "{answer}");
+    let answer = ask("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned()).await;
+    assert!(answer.contains("HTTP/1.1 200 "), "{answer}");
+    // half a request is none
+    let request = raw("/v1/completions", &body);
+    let answer = ask(request[..request.len() - 3].to_owned()).await;
+    assert!(!answer.contains("HTTP/1.1 200 "), "{answer}");
+    server.idle().await;
+    assert_eq!(server.metric("thermite_requests_cancelled_total").await, 0.0);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn who_does_not_listen_any_more_is_forgotten_soon() {
+    let server = TestServer::new().await;
+    let mut body = json!({ "prompt": "Once upon a time", "max_tokens": 480, "ignore_eos": true, "n": 8 });
+    for (stream, reset) in [(false, false), (true, false), (false, true), (true, true)] {
+        body["stream"] = json!(stream);
+        let cancelled = server.metric("thermite_requests_cancelled_total").await;
+        let tokens = server.metric("thermite_generated_tokens_total").await;
+        let mut connection = server.connect().await;
+        connection.write_all(raw("/v1/completions", &body).as_bytes()).await.unwrap();
+        while server.metric("thermite_requests_running").await == 0.0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        if reset {
+            connection.set_zero_linger().unwrap();
+        }
+        drop(connection);
+        server.idle().await;
+        assert!(server.metric("thermite_requests_cancelled_total").await > cancelled, "{stream} {reset}");
+        let tokens = server.metric("thermite_generated_tokens_total").await - tokens;
+        assert!(tokens < 8.0 * 480.0 / 2.0, "{tokens} tokens for nobody, {stream} {reset}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_slow_reader_holds_nobody_up() {
     let limits = Limits { write_time: Duration::from_millis(300), ..Limits::default() };
     let server = TestServer::start(Setup::limits(limits)).await;
@@ -122,11 +183,17 @@ async fn a_full_queue_says_so() {
 
 #[tokio::test]
 async fn connections_are_bounded() {
-    let limits = Limits { connections: 2, head_time: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { connections: 2, ..Limits::default() };
     let server = TestServer::start(Setup::limits(limits)).await;
-    let _idle = [server.connect().await, server.connect().await];
-    // served as soon as one of the idle ones has had its time
-    let health = timeout(Duration::from_secs(5), server.get("/health").send()).await.unwrap().unwrap();
-    assert_eq!(health.status(), 200);
+    let mut first = server.post("/v1/completions", &long_stream()).send().await.unwrap();
+    let mut second = server.post("/v1/completions", &long_stream()).send().await.unwrap();
+    // served as soon as one of the two has its answer
+    let health = async { reqwest::Client::new().get(server.url("/health")).send().await.unwrap().status() };
+    let read = async {
+        while first.chunk().await.unwrap().is_some() {}
+        while second.chunk().await.unwrap().is_some() {}
+    };
+    let both = async { tokio::join!(health, read).0 };
+    assert_eq!(timeout(Duration::from_secs(20), both).await.unwrap(), 200);
     server.end().await;
 }

@@ -73,9 +73,12 @@ async fn connections_that_ask_nothing_make_room() {
     let body = json!({ "prompt": "Once", "max_tokens": 450, "ignore_eos": true, "stream": true });
     let running = server.post("/v1/completions", &body).send().await.unwrap();
     let mut idle = Vec::new();
-    for _ in 0..3 {
+    // nothing, the beginning of a head, all of it but its end
+    for sent in ["", "GET /hea", "GET /health HTTP/1.1\r\nHost: localhost\r\nX: y\r\n"] {
         for _ in 0..5 {
-            idle.push(server.connect().await);
+            let mut connection = server.connect().await;
+            connection.write_all(sent.as_bytes()).await.unwrap();
+            idle.push(connection);
         }
         let asked = reqwest::Client::new().get(server.url("/health")).send();
         let answer = timeout(Duration::from_secs(10), asked).await.unwrap().unwrap();
@@ -83,6 +86,13 @@ async fn connections_that_ask_nothing_make_room() {
     }
     // one that has asked something gets all of its answer
     assert!(running.text().await.unwrap().ends_with("data: [DONE]\n\n"));
+    // the one that has waited longest went first
+    let still = idle.split_off(13);
+    for mut closed in idle {
+        let mut said = Vec::new();
+        assert!(timeout(Duration::from_secs(10), closed.read_to_end(&mut said)).await.is_ok());
+    }
+    assert!(still.iter().all(|open| open.try_read(&mut [0]).is_err()), "nothing was said to them");
     server.end().await;
 }
 
