@@ -126,9 +126,9 @@ pub(crate) struct ChatArgs {
 pub(crate) struct EvalArgs {
     /// The text; `-` for standard input
     pub(crate) file: PathBuf,
-    /// Tokens of a window, read without what stands before it
-    #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = at_least_one)]
-    pub(crate) window: usize,
+    /// Tokens of a window, read without what stands before it [default: 512, or a shorter context]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    pub(crate) window: Option<usize>,
     /// Print one JSON object: tokens, scored, windows, window, nll, perplexity
     #[arg(long)]
     pub(crate) json: bool,

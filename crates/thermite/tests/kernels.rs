@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{stdout, thermite};
+use common::{error, stdout, thermite};
 
 fn kernels_md() -> String {
     std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../KERNELS.md")).unwrap()
@@ -77,6 +77,23 @@ fn a_wrong_name_is_an_error() {
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stderr).contains("no kernel"), "{output:?}");
     }
+}
+
+#[test]
+fn dimensions_are_those_of_the_kernel() {
+    for (dims, message) in [
+        ("N=4,C=768,Z=3", "--dims: layernorm_forward has no dimension Z; it has N, C"),
+        ("N=4,N=5,C=7", "--dims: N is given twice"),
+        ("N=4", "dimension C is not given"),
+    ] {
+        let command = &mut thermite(["kernels", "show", "layernorm_forward", "--dims", dims]);
+        assert_eq!(error(command), message);
+    }
+    // one that only the kernel's constants name, and one that the instance's name says
+    let kernel = "decode_attend_f16_hs64";
+    let message = error(&mut thermite(["kernels", "show", kernel, "--dims", "Z=1"]));
+    let known: Vec<_> = message.split("it has ").last().unwrap().split(", ").collect();
+    assert!(known.contains(&"window") && known.contains(&"nh") && !known.contains(&"built_hs"), "{message}");
 }
 
 #[test]

@@ -107,6 +107,8 @@ fn keys_come_from_a_file_or_the_environment() {
     let keys = ["serve", "--api-key-file", file.to_str().unwrap()];
     let message = error(&mut thermite(keys));
     assert_eq!(message, format!("{}: there is no key in it", file.display()));
+    let message = error(thermite(["serve"]).env("THERMITE_API_KEYS", " ,"));
+    assert_eq!(message, "THERMITE_API_KEYS: there is no key in it");
     std::fs::write(&file, "key\n").unwrap();
     let server = Server::start(&["--api-key-file", file.to_str().unwrap()]);
     assert!(server.get("/v1/models").starts_with("HTTP/1.1 401"));
@@ -137,4 +139,27 @@ fn what_cannot_be_served_is_named() {
         message(&["--context", "32", "--max-running", "64"]),
         "64 requests are to run together; the engine was made for 1 to 32"
     );
+}
+
+#[test]
+fn what_nobody_could_mean_is_refused() {
+    for (args, part) in [
+        (["=stories-3m", "--port=0"], "give it as MODEL or NAME=MODEL"),
+        (["a=", "--port=0"], "give it as MODEL or NAME=MODEL"),
+        (["--host", "elsewhere.example"], "give an address of this machine"),
+        (["--cors-origin", "chat.example"], "give it as browsers do"),
+        (["--cors-origin", "https://chat.example/"], "give it as browsers do"),
+        (["--cors-origin", ""], "give it as browsers do"),
+        (["--allow-host", "llm.example:80"], "give a name without a port"),
+        (["--allow-host", "a b"], "give a name without a port"),
+        (["--allow-host", ""], "give a name without a port"),
+    ] {
+        let output = Command::new(BIN).arg("serve").args(args).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && message.contains(part), "{args:?}: {message}");
+    }
+    let server = Server::start(&["--host=localhost", "--cors-origin=HTTP://Chat.example:3000"]);
+    let answer =
+        server.ask("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nOrigin: http://chat.example:3000\r\n\r\n");
+    assert!(answer.contains("access-control-allow-origin: http://chat.example:3000"), "{answer}");
 }

@@ -85,6 +85,25 @@ fn inspect() {
 }
 
 #[test]
+fn eval() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text.txt");
+    std::fs::write(&file, "Once upon a time there was a little girl. ".repeat(20)).unwrap();
+    let report = |args: &[&str]| -> Value {
+        serde_json::from_str(&run(thermite(["eval", "--json"]).arg(&file).args(args)).0).unwrap()
+    };
+    // a window is as long as the context lets it be
+    let short = report(&["--context", "48"]);
+    assert_eq!(short["window"], 48);
+    assert_eq!(report(&["--window", "48"]), short);
+    assert!((3.0..5.0).contains(&short["nll"].as_f64().unwrap()), "{short}");
+    assert_eq!(
+        error(thermite(["eval", "--context", "48", "--window", "49"]).arg(&file)),
+        "a window of 49 tokens was asked for; the context holds 1 to 48"
+    );
+}
+
+#[test]
 fn flow() {
     insta::assert_snapshot!(stdout(&["flow"]));
     insta::assert_snapshot!(stdout(&["flow", "--tokens", "1", "--attention", "flash"]));

@@ -27,6 +27,16 @@ pub(super) fn holds(text: &'static str, dims: &Dims) -> Result<bool, GeometryErr
     }
 }
 
+/// The dimensions that `text` names, in their order.
+pub(super) fn names(text: &'static str) -> impl Iterator<Item = &'static str> {
+    let words = text.split(|c| !is_word(c)).filter(|word| word.starts_with(|c: char| !c.is_ascii_digit()));
+    words.filter(|word| !["ceil", "max"].contains(word))
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
 struct Reader<'d> {
     text: &'static str,
     rest: &'static str,
@@ -111,7 +121,6 @@ impl<'d> Reader<'d> {
             return self.checked(quotient);
         }
         self.rest = self.rest.trim_start();
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let length = self.rest.find(|c| !is_word(c)).unwrap_or(self.rest.len());
         let (word, rest) = self.rest.split_at(length);
         self.rest = rest;
@@ -149,6 +158,12 @@ mod tests {
         for text in ["huge * 3", "huge + huge + 2", "nh - T", "ceil(T / 0)", "T % 0"] {
             assert_eq!(value(text, &dims()), Err(GeometryError::Overflow { text }));
         }
+    }
+
+    #[test]
+    fn names_are_found() {
+        let found: Vec<_> = names("2 * (T + 1) * max(nh, ceil(hs / 32)) <= n_blocks").collect();
+        assert_eq!(found, ["T", "nh", "hs", "n_blocks"]);
     }
 
     #[test]

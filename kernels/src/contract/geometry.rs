@@ -1,6 +1,6 @@
 //! From a contract, dimensions and a device's limits to a launch.
 
-use super::expression::{holds, value};
+use super::expression::{holds, names as names_of, value};
 use super::table::{Contract, Dispatch, block_of, contract_of, elements_a_thread, head_size};
 use super::{Dims, GeometryError};
 
@@ -82,6 +82,33 @@ pub fn launch(kernel: &str, dims: &Dims, limits: &Limits) -> Result<Launch, Geom
         threadgroup: fit_threadgroup(kernel, threadgroup, limits)?,
         threadgroup_memory: threadgroup_memory(kernel, contract, &dims.with("threads", threads), limits)?,
     })
+}
+
+/// The dimensions that tell the launch of `kernel` and the shapes of its buffers, each once, without those that the
+/// instance's name says.
+///
+/// # Errors
+/// [`GeometryError::UnknownKernel`].
+pub fn dimensions(kernel: &str) -> Result<Vec<&'static str>, GeometryError> {
+    let Contract { buffers, conditions, dispatch, threadgroup_memory, .. } =
+        contract_of(kernel).ok_or_else(|| GeometryError::UnknownKernel { kernel: kernel.to_owned() })?;
+    let (grid, more) = match dispatch {
+        Dispatch::Rows { grid, length } => (grid, Some(length)),
+        Dispatch::Threads { grid, .. } => (grid, None),
+        Dispatch::Groups { grid, threads } => (grid, Some(threads)),
+    };
+    let shapes = buffers.iter().flat_map(|buffer| buffer.shape.iter().chain(&buffer.below));
+    let texts = grid.iter().chain(more).chain(shapes).chain(*conditions).chain(*threadgroup_memory);
+    // whatever the head size
+    let derived = with_derived(kernel, &Dims::new(&[("hs", 1)]));
+    let mut names = Vec::new();
+    for name in texts.flat_map(|text| names_of(text)) {
+        let is_given = name == "hs" || derived.get(name).is_err() && name != "threads";
+        if is_given && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// The dimensions, and those that the instance's name says.

@@ -11,7 +11,7 @@ mod table;
 mod tables;
 
 pub use check::{BindingError, Bound, Scalar, bindable, check_binding, check_indices};
-pub use geometry::{Launch, Limits, attention_tiles, launch};
+pub use geometry::{Launch, Limits, attention_tiles, dimensions, launch};
 pub use table::{Access, BufferRule, Contract, Dispatch, contract_of, contracts};
 #[cfg(feature = "conformance")]
 pub(crate) use table::{block_of, head_size};

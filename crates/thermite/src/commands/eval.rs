@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::open::on_device;
 use crate::output::{print, print_json, read_text};
 
+/// Tokens of a window, if nothing is said of it.
+const WINDOW: usize = 512;
+
 /// Floats of logits that are held at once: 64 MiB.
 const LOGITS: usize = 16 << 20;
 
@@ -25,8 +28,9 @@ fn eval<D: Device>(args: &EvalArgs, text: &str, device: D) -> Result<(), Error> 
     let options = EngineOptions { max_outputs, ..options };
     let mut engine = Engine::load(&files, device, &options)?;
     let tokens = engine.encode(text)?;
-    let bar = ProgressBar::new(windows_of(tokens.len(), args.window) as u64).with_style(style());
-    let result = engine.evaluate(&tokens, args.window, |done| bar.set_position(done as u64))?;
+    let window = args.window.unwrap_or(WINDOW.min(engine.context()));
+    let bar = ProgressBar::new(windows_of(tokens.len(), window) as u64).with_style(style());
+    let result = engine.evaluate(&tokens, window, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     if args.json {
         return print_json(&result);

@@ -15,8 +15,9 @@ use thermite_device::launched::{Launched, Launcher, Variants};
 use thermite_device::{Device, conformance, launched};
 use thermite_engine::{BUILTIN, open_model};
 use thermite_kernels::catalogue::{self, Entry};
-use thermite_kernels::contract::{Dims, Limits, contract_of, launch};
+use thermite_kernels::contract::{Dims, GeometryError, Limits, contract_of, dimensions, launch};
 use thermite_kernels::document;
+use thermite_kernels::syntax::Role;
 
 use super::flow;
 use crate::cli::{BenchKernelsArgs, CheckArgs, CheckDevice, KernelsArgs, KernelsCommand, ShowArgs};
@@ -74,7 +75,7 @@ fn show(args: &ShowArgs) -> Result<(), Error> {
     };
     let mut out = document::page(entry).map_err(|e| Error::Kernels(e.to_string()))?;
     if !args.dims.is_empty() {
-        out.push_str(&launch_at(args)?);
+        out.push_str(&launch_at(entry, &args.dims)?);
     }
     if !args.no_source {
         let _ = write!(out, "\n{}", entry.source.text);
@@ -83,12 +84,32 @@ fn show(args: &ShowArgs) -> Result<(), Error> {
 }
 
 /// The launch at the dimensions that the user gave.
-fn launch_at(args: &ShowArgs) -> Result<String, Error> {
-    // `Dims` wants names that live as long as the program: these few are never freed, and the program ends soon
-    let dims: Vec<(&'static str, u64)> =
-        args.dims.iter().map(|(name, value)| (&*name.clone().leak(), *value)).collect();
-    let geometry =
-        launch(&args.name, &Dims::new(&dims), &Limits::APPLE).map_err(|e| Error::Kernels(e.to_string()))?;
+fn launch_at(entry: &'static Entry, given: &[(String, u64)]) -> Result<String, Error> {
+    let kernel = &entry.kernel;
+    let failed = |error: GeometryError| Error::Kernels(error.to_string());
+    let mut known = dimensions(&kernel.name).map_err(failed)?;
+    let ints =
+        kernel.parameters.iter().filter(|p| matches!(p.role, Role::Constant { .. }) && p.element == "int");
+    for parameter in ints {
+        if !known.contains(&&*parameter.name) {
+            known.push(&parameter.name);
+        }
+    }
+    let mut dims = Vec::new();
+    for (name, value) in given {
+        let Some(&name) = known.iter().find(|known| *known == name) else {
+            let known = known.join(", ");
+            return Err(Error::Usage(format!(
+                "--dims: {} has no dimension {name}; it has {known}",
+                kernel.name
+            )));
+        };
+        if dims.iter().any(|&(other, _)| other == name) {
+            return Err(Error::Usage(format!("--dims: {name} is given twice")));
+        }
+        dims.push((name, *value));
+    }
+    let geometry = launch(&kernel.name, &Dims::new(&dims), &Limits::APPLE).map_err(failed)?;
     Ok(format!(
         "\n  grid {:?} threadgroups of {:?} threads, threadgroup memory {:?} bytes\n",
         geometry.grid, geometry.threadgroup, geometry.threadgroup_memory

@@ -1,12 +1,14 @@
 //! `thermite serve`: models over HTTP.
 
+use std::env::VarError;
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use thermite_device::Device;
 use thermite_engine::{Engine, EngineOptions, open_model};
-use thermite_server::{HeaderValue, Keys, Limits, Loaded, Queue, Server, ServerOptions, Shutdown};
+use thermite_server::{Keys, Limits, Loaded, Queue, Server, ServerOptions, Shutdown};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
@@ -71,14 +73,10 @@ fn options(args: &ServeArgs) -> Result<ServerOptions, Error> {
             "{host} is open to other machines, and there are no API keys: anybody may use this server"
         );
     }
-    let origin = |origin: &String| {
-        let reason = |error| Error::Usage(format!("--cors-origin {origin}: {error}"));
-        HeaderValue::from_str(origin).map_err(reason)
-    };
     Ok(ServerOptions {
         limits: Limits { tokens: args.max_tokens, ..Limits::default() },
         keys,
-        origins: args.cors_origin.iter().map(origin).collect::<Result<_, _>>()?,
+        origins: args.cors_origin.clone(),
         hosts: args.allow_host.clone(),
         drain_time: args.drain_timeout,
     })
@@ -86,15 +84,23 @@ fn options(args: &ServeArgs) -> Result<ServerOptions, Error> {
 
 fn keys(file: Option<&Path>) -> Result<Keys, Error> {
     let of_file = file.map_or(Ok(Keys::default()), keys_of_file)?;
-    let of_variable = std::env::var(API_KEYS).unwrap_or_default().replace([',', ' '], "\n");
-    let of_variable =
-        Keys::from_lines(&of_variable).map_err(|error| Error::Usage(format!("{API_KEYS}: {error}")))?;
+    let of_variable = match std::env::var(API_KEYS) {
+        Err(VarError::NotUnicode(_)) => return Err(Error::Usage(format!("{API_KEYS} is not UTF-8"))),
+        // a variable without a value is as good as none
+        Ok(keys) if !keys.is_empty() => keys_of(&keys.replace([',', ' '], "\n"), &API_KEYS)?,
+        _ => Keys::default(),
+    };
     Ok(of_file.and(of_variable))
 }
 
 fn keys_of_file(path: &Path) -> Result<Keys, Error> {
-    let wrong = |what: &dyn std::fmt::Display| Error::Usage(format!("{}: {what}", path.display()));
-    let keys = Keys::from_lines(&read_text(path)?).map_err(|error| wrong(&error))?;
+    keys_of(&read_text(path)?, &path.display())
+}
+
+/// The keys of `lines`, which come from `source`: whoever means to have keys has some.
+fn keys_of(lines: &str, source: &dyn Display) -> Result<Keys, Error> {
+    let wrong = |what: &dyn Display| Error::Usage(format!("{source}: {what}"));
+    let keys = Keys::from_lines(lines).map_err(|error| wrong(&error))?;
     if keys.is_empty() { Err(wrong(&"there is no key in it")) } else { Ok(keys) }
 }
 
