@@ -187,7 +187,10 @@ def a_parsed_class():
 
 
 def tools():
-    answer = chat(tools=[WEATHER], tool_choice="required", max_tokens=100)
+    several = chat(tools=[WEATHER], tool_choice="required", max_tokens=100)
+    cut_off = several.usage.completion_tokens == 100
+    assert several.choices[0].finish_reason == ("length" if cut_off else "tool_calls")
+    answer = chat(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=100)
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"
     call = choice.message.tool_calls[0]
