@@ -12,7 +12,7 @@ use super::activations::Block;
 use super::lanes::{Avx512Lanes, Lanes, STEPS, Step};
 use super::product::{HALF, Unpacked, add, unpack};
 use super::tiles::Tiles;
-use super::{Packed, ROWS, TILE, UNPACKED};
+use super::walk::{Panels, ROWS, UNPACKED};
 use crate::cpu::amx::{self, ROW, Shape};
 use crate::cpu::dense::Finish;
 use crate::cpu::simd::Amx;
@@ -32,7 +32,7 @@ struct Sums([[i32; PANEL]; STRIP]);
 /// The products of some panels with `n` rows of activations, of which there are at least [`STRIP`].
 pub(super) fn products<T: Tiles>(
     amx: Amx,
-    packed: &Packed,
+    all: Panels<'_, T>,
     panels: Range<usize>,
     x: &[Block],
     n: usize,
@@ -47,20 +47,20 @@ pub(super) fn products<T: Tiles>(
         Shape { rows: steps, row: ROW as u16 },
     );
     // SAFETY: an `Amx` exists only where the processor has these instructions.
-    unsafe { configured::<T>(Avx512Lanes(amx.avx512()), &registers, packed, panels, x, n, finish) }
+    unsafe { configured::<T>(Avx512Lanes(amx.avx512()), &registers, all, panels, x, n, finish) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
 fn configured<T: Tiles>(
     l: Avx512Lanes,
     registers: &amx::Tiles,
-    packed: &Packed,
+    all: Panels<'_, T>,
     panels: Range<usize>,
     x: &[Block],
     n: usize,
     finish: Finish<'_>,
 ) {
-    let blocks = packed.cols / TILE;
+    let blocks = all.len * T::COUNT;
     let mut unpacked = [Unpacked::<T::Kind>::zeroed(); UNPACKED];
     let mut sums = [[[0.0; PANEL]; STRIP]; ROWS / STRIP];
     for first in (0..n).step_by(ROWS) {
@@ -70,7 +70,7 @@ fn configured<T: Tiles>(
         for at in panels.clone() {
             let sums = &mut sums[..(end - first).div_ceil(STRIP)];
             sums.fill([[0.0; PANEL]; STRIP]);
-            for (i, tiles) in packed.panel::<T>(at).chunks(UNPACKED / T::COUNT).enumerate() {
+            for (i, tiles) in all.panel(at).chunks(UNPACKED / T::COUNT).enumerate() {
                 let unpacked = &mut unpacked[..tiles.len() * T::COUNT];
                 unpack(l, tiles, unpacked);
                 for (strip, sums) in sums.iter_mut().enumerate() {

@@ -3,8 +3,9 @@
 //! - [`tiles`]: the layout, sixteen rows side by side; [`pack`] makes it of a file's blocks.
 //! - [`activations`]: rows of activations in eight bits.
 //! - [`lanes`]: what an instruction set must do, and the sets that do it.
-//! - [`product`]: sums over tiles, in eight bits, or in floats over dequantised weights; `amx`: the same for many rows
-//!   of activations at once, on the tile registers of processors that have them.
+//! - [`product`]: sums over tiles, in eight bits, or in floats over dequantised weights; [`walk`]: the order in which
+//!   rows meet tiles; `amx`: both for many rows of activations at once, on the tile registers of processors that have
+//!   them.
 
 #![allow(unsafe_code, reason = "kernels are entered where the processor has their instructions")]
 
@@ -15,6 +16,7 @@ mod lanes;
 mod pack;
 mod product;
 mod tiles;
+mod walk;
 
 use std::ops::Range;
 
@@ -26,24 +28,16 @@ use thermite_formats::DType;
 
 use self::lanes::{Lanes, One};
 use self::pack::Pack;
-use self::product::{STRIP, Unpacked, add_products, dequantize, unpack};
+use self::product::{Unpacked, dequantize, unpack};
 pub(super) use self::tiles::TILE;
 use self::tiles::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Tiles};
+use self::walk::{Panels, products};
 use super::dense::Finish;
 use super::memory::Memory;
 use super::pool::{Parts, Pool};
 use super::simd::Isa;
-use super::tile::{PANEL, Panel, strips};
+use super::tile::{PANEL, Panel};
 use crate::{Error, MatrixView, Result};
-
-/// Rows of activations that stay in the second-level cache while all panels pass.
-const ROWS: usize = 96;
-
-/// Rows up to which unpacking weights once for each strip of them costs less than keeping them unpacked.
-const FEW_ROWS: usize = 12;
-
-/// Tiles that stay unpacked in the first-level cache while those rows pass: 12 KiB.
-const UNPACKED: usize = 16;
 
 /// The kernels of one format on one instruction set.
 struct Kernels {
@@ -204,8 +198,9 @@ impl Packed {
         self.panel_bytes
     }
 
-    fn panel<T: AnyBitPattern>(&self, panel: usize) -> &[T] {
-        bytemuck::cast_slice(&self.data.bytes()[panel * self.panel_bytes..][..self.panel_bytes])
+    /// The tiles of all panels, and how many there are in each.
+    fn panels<T: AnyBitPattern>(&self) -> Panels<'_, T> {
+        Panels { tiles: bytemuck::cast_slice(self.data.bytes()), len: self.panel_bytes / size_of::<T>() }
     }
 
     /// Row `row` as floats.
@@ -225,16 +220,16 @@ impl Packed {
         if let Isa::Amx(amx) = isa
             && n >= amx::STRIP
         {
-            return with_tiles!(self.format, products_on_amx(amx, self, panels, x, n, finish));
+            return with_tiles!(self.format, products_on_amx(amx, self.panels(), panels, x, n, finish));
         }
-        with_tiles!(self.format, panel_products(isa, self, panels, x, n, finish));
+        with_tiles!(self.format, panel_products(isa, self.panels(), panels, x, n, finish));
     }
 }
 
 fn read_row<T: Tiles>(packed: &Packed, row: usize, out: &mut [f32]) {
     let mut tile = [Unpacked::zeroed(); 8];
     let mut columns = [[0.0; PANEL]; 8 * TILE];
-    let (l, tiles) = (One(row % PANEL), packed.panel::<T>(row / PANEL));
+    let (l, tiles) = (One(row % PANEL), packed.panels::<T>().panel(row / PANEL));
     for (tiles, out) in tiles.chunks(1).zip(out.chunks_mut(T::COUNT * TILE)) {
         unpack(l, tiles, &mut tile);
         dequantize(l, &tile[..T::COUNT], &mut columns);
@@ -259,7 +254,7 @@ fn dequantize_columns<L: Lanes, T: Tiles>(
     out: &mut [[f32; PANEL]],
 ) {
     let mut tile = [Unpacked::zeroed(); 8];
-    let tiles = &packed.panel::<T>(panel)[first / TILE / T::COUNT..];
+    let tiles = &packed.panels::<T>().panel(panel)[first / TILE / T::COUNT..];
     for (tiles, out) in tiles.chunks(1).zip(out.chunks_mut(T::COUNT * TILE)) {
         unpack(l, tiles, &mut tile);
         dequantize(l, &tile[..T::COUNT], out);
@@ -267,8 +262,8 @@ fn dequantize_columns<L: Lanes, T: Tiles>(
 }
 
 lanes_fn! {
-    fn panel_products<T: Tiles>(packed: &Packed, panels: Range<usize>, x: &[Block], n: usize, finish: Finish<'_>) =
-        |l| products::<_, T>(l, packed, panels, x, n, finish),
+    fn panel_products<T: Tiles>(all: Panels<'_, T>, panels: Range<usize>, x: &[Block], n: usize, finish: Finish<'_>) =
+        |l| products(l, all, panels, x, n, finish),
         portable unreachable!("{n} rows of bytes for panels {panels:?}, without products of bytes");
 }
 
@@ -280,101 +275,4 @@ lanes_fn! {
             |(x, out)| *out = Block::of(x),
         ),
         portable x.iter().zip(out).for_each(|(x, out)| *out = Block::of(x));
-}
-
-#[inline(always)]
-fn products<L: Lanes, T: Tiles>(
-    l: L,
-    packed: &Packed,
-    panels: Range<usize>,
-    x: &[Block],
-    n: usize,
-    finish: Finish<'_>,
-) {
-    if n > FEW_ROWS {
-        return many_rows::<L, T>(l, packed, panels, x, n, finish);
-    }
-    let blocks = packed.cols / TILE;
-    for at in panels {
-        for strip in strips(n, STRIP) {
-            few_rows::<L, T>(
-                l,
-                packed.panel(at),
-                &x[strip.start * blocks..strip.end * blocks],
-                &mut |row, sums| {
-                    finish(strip.start + row, at, sums);
-                },
-            );
-        }
-    }
-}
-
-/// A panel times up to [`STRIP`] rows: weights are unpacked in registers.
-#[inline(always)]
-fn few_rows<L: Lanes, T: Tiles>(
-    l: L,
-    panel: &[T],
-    x: &[Block],
-    finish: &mut dyn FnMut(usize, &[f32; PANEL]),
-) {
-    match x.len() / (panel.len() * T::COUNT).max(1) {
-        1 => exact_rows::<L, T, 1>(l, panel, x, finish),
-        2 => exact_rows::<L, T, 2>(l, panel, x, finish),
-        3 => exact_rows::<L, T, 3>(l, panel, x, finish),
-        _ => exact_rows::<L, T, STRIP>(l, panel, x, finish),
-    }
-}
-
-#[inline(always)]
-fn exact_rows<L: Lanes, T: Tiles, const R: usize>(
-    l: L,
-    panel: &[T],
-    x: &[Block],
-    finish: &mut dyn FnMut(usize, &[f32; PANEL]),
-) {
-    let blocks = panel.len() * T::COUNT;
-    let rows = std::array::from_fn(|r| &x[r * blocks..(r + 1) * blocks]);
-    let mut sums = [[0.0; PANEL]; R];
-    add_products(l, panel, rows, &mut sums);
-    sums.iter().enumerate().for_each(|(row, sums)| finish(row, sums));
-}
-
-/// A block of tiles is unpacked once, in the first-level cache, and serves all rows, [`STRIP`] at a time.
-#[inline(always)]
-fn many_rows<L: Lanes, T: Tiles>(
-    l: L,
-    packed: &Packed,
-    panels: Range<usize>,
-    x: &[Block],
-    n: usize,
-    finish: Finish<'_>,
-) {
-    let blocks = packed.cols / TILE;
-    let mut unpacked = [Unpacked::<T::Kind>::zeroed(); UNPACKED];
-    let mut sums = [[[0.0; PANEL]; STRIP]; ROWS / STRIP];
-    for first in (0..n).step_by(ROWS) {
-        let (end, rest) = (n.min(first + ROWS), n.min(first + ROWS) % STRIP);
-        for at in panels.clone() {
-            let panel = packed.panel::<T>(at);
-            let sums = &mut sums[..(end - first) / STRIP];
-            sums.fill([[0.0; PANEL]; STRIP]);
-            for (i, tiles) in panel.chunks(UNPACKED / T::COUNT).enumerate() {
-                let unpacked = &mut unpacked[..tiles.len() * T::COUNT];
-                unpack(l, tiles, unpacked);
-                for (strip, sums) in sums.iter_mut().enumerate() {
-                    let row = |r: usize| (first + strip * STRIP + r) * blocks + i * UNPACKED;
-                    let rows = std::array::from_fn(|r| &x[row(r)..row(r) + unpacked.len()]);
-                    add_products(l, unpacked, rows, sums);
-                }
-            }
-            for (row, sums) in (first..end).zip(sums.as_flattened()) {
-                finish(row, at, sums);
-            }
-            if rest > 0 {
-                few_rows::<L, T>(l, panel, &x[(end - rest) * blocks..end * blocks], &mut |row, sums| {
-                    finish(end - rest + row, at, sums);
-                });
-            }
-        }
-    }
 }

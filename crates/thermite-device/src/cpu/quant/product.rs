@@ -141,7 +141,7 @@ fn prefetch<L: Lanes, T: Tiles>(l: L, tiles: &T, at: usize, ahead: usize) {
 }
 
 /// A tile of `T` unpacked: a byte a weight, floats for its scale. Many rows of activations then share the work.
-#[repr(C)]
+#[repr(C, align(64))]
 pub(super) struct Unpacked<T> {
     pub(super) q: [Step; STEPS],
     scale: [[f32; PANEL]; 2],
