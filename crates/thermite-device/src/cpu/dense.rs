@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use bytemuck::Zeroable;
 use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 use super::amx::dense::Activations;
-use super::memory::CpuBuffer;
+use super::memory::{CpuBuffer, Line};
 use super::pool::{Parts, Pool};
 use super::quant::Packed;
 use super::simd::{Isa, Simd, Stored, simd_fn};
@@ -136,8 +137,9 @@ fn place<T: Stored>(part: &MatrixView<'_>, first: usize, data: &mut [T], pool: &
 }
 
 thread_local! {
-    /// A panel as floats, and the sums of one panel for every row.
-    static SCRATCH: RefCell<(Vec<Panel>, Vec<Panel>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    /// A panel as floats, and the sums of one panel for every row: a step a line, for what crosses lines is read at half
+    /// the speed.
+    static SCRATCH: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 simd_fn! {
@@ -224,11 +226,13 @@ fn many_rows<S: Simd>(
     finish: Finish<'_>,
 ) {
     // taken, not borrowed: a closure here would be compiled without the instructions
-    let (mut wide, mut sums) = SCRATCH.take();
-    wide.resize(K_BLOCK, Panel::default());
+    let (mut kept_wide, mut kept_sums) = SCRATCH.take();
+    kept_wide.resize(K_BLOCK, Line::zeroed());
+    kept_sums.resize(n.max(kept_sums.len()), Line::zeroed());
+    let wide: &mut [Panel] = bytemuck::cast_slice_mut(&mut kept_wide);
+    let sums: &mut [Panel] = bytemuck::cast_slice_mut(&mut kept_sums[..n]);
     for panel in panels {
-        sums.clear();
-        sums.resize(n, Panel::default());
+        sums.fill(Panel::default());
         for from in (0..k).step_by(K_BLOCK) {
             let len = K_BLOCK.min(k - from);
             widen(panel, from, &mut wide[..len]);
@@ -244,7 +248,7 @@ fn many_rows<S: Simd>(
             finish(row, panel, bytemuck::cast_ref(sums));
         }
     }
-    SCRATCH.set((wide, sums));
+    SCRATCH.set((kept_wide, kept_sums));
 }
 
 /// The products of some panels of a quantised matrix with `n` rows of floats: exact weights, sums in single

@@ -379,9 +379,15 @@ impl Device for Cpu {
         let ops = Operands("argmax_sample");
         let logits = ops.f32(logits, "logits", rows * v)?;
         let out = ops.i32_mut(out, "out", rows)?;
-        for (row, out) in out.iter_mut().enumerate() {
-            *out = sampling::argmax(self.isa, &logits[row * v..][..v]) as i32;
-        }
+        let out = Parts::new(out);
+        self.pool.run_ranges(rows, GRAIN.div_ceil(v.max(1)), |range| {
+            for row in range {
+                // SAFETY: the ranges are disjoint.
+                #[allow(unsafe_code)]
+                let out = unsafe { out.get(row..row + 1) };
+                out[0] = sampling::argmax(self.isa, &logits[row * v..][..v]) as i32;
+            }
+        });
         Ok(())
     }
 
@@ -760,30 +766,30 @@ impl Cpu {
         let (key_tile, value_tile) = (T::key_tile(&pages), T::value_tile(&pages));
         let keys = Parts::new(cache.k.elements_mut::<T>());
         let values = Parts::new(cache.v.elements_mut::<T>());
-        let write_head = |head: usize| {
+        // a head's keys are one task, its values another
+        let write = |task: usize| {
+            let (head, is_value) = (task / 2, task % 2 == 1);
+            let (column, tiles, len) = if is_value {
+                (n_head + n_kv_head + head, &values, value_tile)
+            } else {
+                (n_head + head, &keys, key_tile)
+            };
             for (row, &slot) in qkv.chunks_exact(width).zip(slots) {
                 let Ok(slot) = usize::try_from(slot) else {
                     continue;
                 };
-                let key = &row[(n_head + head) * hs..][..hs];
-                let value = &row[(n_head + n_kv_head + head) * hs..][..hs];
+                let x = &row[column * hs..][..hs];
                 let tile = pages.tile_of(slot, head);
-                // SAFETY: the tiles of one head are written by one task alone.
+                // SAFETY: the tiles of one head's keys, or of its values, are written by one task alone.
                 #[allow(unsafe_code)]
-                let (k, v) = unsafe {
-                    (
-                        keys.get(tile * key_tile..(tile + 1) * key_tile),
-                        values.get(tile * value_tile..(tile + 1) * value_tile),
-                    )
-                };
-                T::store_key(k, slot, key);
-                T::store_value(v, slot, value);
+                let tile = unsafe { tiles.get(tile * len..(tile + 1) * len) };
+                if is_value { T::store_value(tile, slot, x) } else { T::store_key(tile, slot, x) }
             }
         };
         if n < WRITE_GRAIN {
-            (0..n_kv_head).for_each(write_head);
+            (0..2 * n_kv_head).for_each(write);
         } else {
-            self.pool.run(n_kv_head, write_head);
+            self.pool.run(2 * n_kv_head, write);
         }
         Ok(())
     }

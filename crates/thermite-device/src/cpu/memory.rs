@@ -14,7 +14,7 @@ const HUGE: usize = 32 * PAGES;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(super) struct Line([u8; 64]);
 
 /// Zeroed bytes, aligned to 64.
 pub(super) struct Memory {

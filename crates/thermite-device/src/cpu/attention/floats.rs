@@ -27,7 +27,11 @@ impl<T: Stored> Cached for Panel<T> {
 
     fn store_key(tile: &mut [Self], slot: usize, key: &[f32]) {
         let (half, lane) = (slot % PANEL / LANES, slot % LANES);
-        tile.iter_mut().zip(key).for_each(|(to, x)| to[half][lane] = T::from_f32(*x));
+        let mut converted = [T::zeroed(); PANEL];
+        for (tile, key) in tile.chunks_mut(PANEL).zip(key.chunks(PANEL)) {
+            T::from_floats(key, &mut converted[..key.len()]);
+            tile.iter_mut().zip(converted).for_each(|(to, x)| to[half][lane] = x);
+        }
     }
 
     fn load_key(tile: &[Self], slot: usize, key: &mut [f32]) {
@@ -38,7 +42,7 @@ impl<T: Stored> Cached for Panel<T> {
     fn store_value(tile: &mut [Self], slot: usize, value: &[f32]) {
         for (panel, channels) in tile.chunks_exact_mut(PANEL).zip(value.chunks(PANEL)) {
             let lanes = panel[slot % PANEL].as_flattened_mut();
-            lanes.iter_mut().zip(channels).for_each(|(to, x)| *to = T::from_f32(*x));
+            T::from_floats(channels, &mut lanes[..channels.len()]);
         }
     }
 

@@ -18,6 +18,7 @@ pub(crate) use amx::Amx;
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 pub(crate) use math::{exp, exp_of_negative, tanh};
 #[cfg(target_arch = "aarch64")]
@@ -164,7 +165,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
 /// What a matrix or a cache stores, and how eight of it become floats.
 pub(crate) trait Stored: bytemuck::Pod + Send + Sync {
     fn load<S: Simd>(s: S, from: &Chunk<Self>) -> S::V;
-    fn from_f32(x: f32) -> Self;
+    /// Converts `x` to `to`, which is as long.
+    fn from_floats(x: &[f32], to: &mut [Self]);
     fn to_f32(self) -> f32;
 }
 
@@ -173,8 +175,8 @@ impl Stored for f32 {
     fn load<S: Simd>(s: S, from: &Chunk) -> S::V {
         s.load(from)
     }
-    fn from_f32(x: f32) -> Self {
-        x
+    fn from_floats(x: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(x);
     }
     fn to_f32(self) -> f32 {
         self
@@ -186,8 +188,8 @@ impl Stored for f16 {
     fn load<S: Simd>(s: S, from: &Chunk<f16>) -> S::V {
         s.load_f16(from)
     }
-    fn from_f32(x: f32) -> Self {
-        f16::from_f32(x)
+    fn from_floats(x: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(x);
     }
     fn to_f32(self) -> f32 {
         self.to_f32()
@@ -199,8 +201,8 @@ impl Stored for bf16 {
     fn load<S: Simd>(s: S, from: &Chunk<bf16>) -> S::V {
         s.load_bf16(from)
     }
-    fn from_f32(x: f32) -> Self {
-        bf16::from_f32(x)
+    fn from_floats(x: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(x);
     }
     fn to_f32(self) -> f32 {
         self.to_f32()
