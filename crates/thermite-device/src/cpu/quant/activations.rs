@@ -38,13 +38,15 @@ impl Block {
         }
         // adding 1.5 * 2^23 rounds to the nearest integer, which is then in the low bits
         const SHIFT: f32 = 12_582_912.0;
-        let mut q = [0i8; TILE];
-        for (q, x) in q.iter_mut().zip(x) {
-            *q = (x * inverse + SHIFT).to_bits() as i8;
+        let mut nearest = [0; TILE];
+        for (to, x) in nearest.iter_mut().zip(x) {
+            *to = (x * inverse + SHIFT).to_bits() as i32 - SHIFT.to_bits() as i32;
         }
+        let (low, high) = nearest.split_at(TILE / 2);
+        let half_totals = [low.iter().sum::<i32>(), high.iter().sum()];
+        let mut q = [0i8; TILE];
+        q.iter_mut().zip(nearest).for_each(|(q, nearest)| *q = nearest as i8);
         let scale = largest / 127.0;
-        let sum = |half: usize| q[half * TILE / 2..][..TILE / 2].iter().map(|&q| i32::from(q)).sum::<i32>();
-        let half_totals = [sum(0), sum(1)];
         let total = half_totals[0] + half_totals[1];
         Self {
             q: bytemuck::cast::<[i8; TILE], [i32; STEPS]>(q).map(i32::from_le),
