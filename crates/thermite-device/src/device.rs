@@ -245,6 +245,10 @@ pub trait Device: Send + Sync + Sized + 'static {
     fn matrix(&self, parts: &[MatrixView<'_>]) -> Result<Self::Matrix>;
     /// Bytes of memory that a matrix takes beside the file it came from: none where it lies in the file's own pages.
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
+    /// The type in which keys and values are kept where nobody says: the one that the device's quickest kernels read.
+    fn kv_dtype(&self) -> Dtype {
+        Dtype::F32
+    }
     /// An empty cache of `shape`.
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>>;
     /// Starts what is queued and waits for it.

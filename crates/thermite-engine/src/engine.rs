@@ -29,8 +29,8 @@ pub struct EngineOptions {
     pub chunk: usize,
     /// Rows of the largest batch that want logits.
     pub max_outputs: usize,
-    /// Type of the cached keys and values.
-    pub kv_dtype: Dtype,
+    /// Type of the cached keys and values; [`Device::kv_dtype`] if none is given.
+    pub kv_dtype: Option<Dtype>,
     /// Tokens that the cache holds, of all sequences together; one context if none is given, and never less.
     pub cache_tokens: Option<usize>,
 }
@@ -42,7 +42,7 @@ impl Default for EngineOptions {
             context: None,
             chunk: 512,
             max_outputs: 1,
-            kv_dtype: Dtype::F32,
+            kv_dtype: None,
             cache_tokens: None,
         }
     }
@@ -128,7 +128,8 @@ impl<D: Device> Engine<D> {
         let context = options.context_of(model.config())?;
         let blocks = options.blocks(context);
         let (device, config) = (model.device(), model.config());
-        let cache = KvCache::new(device, config, blocks, BLOCK_SIZE, options.kv_dtype)?;
+        let kv_dtype = options.kv_dtype.unwrap_or_else(|| device.kv_dtype());
+        let cache = KvCache::new(device, config, blocks, BLOCK_SIZE, kv_dtype)?;
         let sampler = Sampler::new(device, config.n_vocab)?;
         let pool = BlockPool::new(blocks, BLOCK_SIZE);
         let grammars = Grammars::new(tokenizer.clone(), config.n_vocab);

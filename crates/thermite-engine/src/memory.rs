@@ -16,7 +16,7 @@ pub struct MemoryPlan {
     pub context: usize,
     /// Matrices as they are stored, vectors as f32, and tables of rotary angles.
     pub weights: usize,
-    /// Keys and values of the context, in all layers.
+    /// Keys and values of the context, in all layers: of the type that the options give, or as the CPU has them.
     pub kv_cache: usize,
     /// What flows between kernels, for one chunk of a prompt, and what sampling needs.
     pub activations: usize,
@@ -30,12 +30,13 @@ impl MemoryPlan {
     pub fn new(files: &ModelFiles, config: &Config, options: &EngineOptions) -> Result<Self> {
         let context = options.context_of(config)?;
         let blocks = options.blocks(context);
+        let kv_dtype = options.kv_dtype.unwrap_or(Dtype::F32);
         let weights = files.tensors.iter().filter(|tensor| is_weight(tensor, config));
         Ok(Self {
             context,
             weights: weights.map(|tensor| weight_bytes(&tensor)).sum::<usize>()
                 + config.rope_tables() * context * config.head_dim * Dtype::F32.bytes(),
-            kv_cache: config.n_layer * config.kv_shape(blocks, BLOCK_SIZE, options.kv_dtype).bytes(),
+            kv_cache: config.n_layer * config.kv_shape(blocks, BLOCK_SIZE, kv_dtype).bytes(),
             activations: activation_bytes(config, options),
         })
     }
@@ -95,7 +96,7 @@ mod tests {
     fn the_plan_is_what_an_engine_allocates() {
         let files = open_model(BUILTIN).unwrap();
         for (context, chunk, kv_dtype) in
-            [(None, 512, Dtype::F32), (Some(100), 7, Dtype::F16), (Some(33), 64, Dtype::F32)]
+            [(None, 512, None), (Some(100), 7, Some(Dtype::F16)), (Some(33), 64, Some(Dtype::F32))]
         {
             let options = EngineOptions { context, chunk, kv_dtype, ..EngineOptions::default() };
             let engine = Engine::load(&files, Cpu::new(Some(1)).unwrap(), &options).unwrap();

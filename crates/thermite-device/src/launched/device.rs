@@ -50,6 +50,12 @@ impl<L: Launcher> Device for Launched<L> {
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize {
         matrix.own_bytes()
     }
+    fn kv_dtype(&self) -> Dtype {
+        match self.variants {
+            Variants::Plain => Dtype::F32,
+            Variants::Fast | Variants::Invariant => Dtype::F16,
+        }
+    }
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
         if shape.block_size == 0 {
             return Err(Error::shape("kv_layer", "block_size", 0, "at least 1"));

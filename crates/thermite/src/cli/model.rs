@@ -44,9 +44,10 @@ pub(crate) struct SizeArgs {
     /// Tokens that prompt and answers may have together [default: as many as the model can]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) context: Option<usize>,
-    /// Number type of the keys and values kept for each token: f16 takes half the memory, q8_0 (on the processor) a quarter
-    #[arg(long, value_enum, default_value_t = KvArg::F32, value_name = "TYPE")]
-    pub(crate) kv_type: KvArg,
+    /// Number type of the keys and values kept for each token: f16 takes half the memory of f32, q8_0 (on the processor) a
+    /// quarter [default: f32 on the processor, f16 on a GPU]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub(crate) kv_type: Option<KvArg>,
     /// Tokens of a prompt that are computed at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one, allow_negative_numbers = true)]
     pub(crate) chunk: usize,
@@ -79,13 +80,13 @@ impl RunArgs {
         let SizeArgs { attention, context, kv_type, chunk } = size;
         let mut args = vec![
             format!("--device={}", name(device)),
-            format!("--kv-type={}", name(kv_type)),
             format!("--chunk={chunk}"),
             match batch_invariant {
                 true => "--batch-invariant".to_owned(),
                 false => format!("--attention={}", name(attention)),
             },
         ];
+        args.extend(kv_type.map(|kv_type| format!("--kv-type={}", name(&kv_type))));
         args.extend(threads.map(|n| format!("--threads={n}")));
         args.extend(context.map(|n| format!("--context={n}")));
         args
@@ -107,7 +108,7 @@ impl SizeArgs {
             attention: self.attention.into(),
             context: self.context,
             chunk: self.chunk,
-            kv_dtype: self.kv_type.into(),
+            kv_dtype: self.kv_type.map(Dtype::from),
             ..EngineOptions::default()
         }
     }

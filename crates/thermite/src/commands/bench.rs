@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use serde::Serialize;
-use thermite_device::{Batch, Device, Outputs};
+use thermite_device::{Batch, Device, Dtype, Outputs};
 use thermite_engine::{BLOCK_SIZE, open_model};
 use thermite_formats::ModelFiles;
 use thermite_model::{DecodingRow, KvCache, Model, Options, Stepper};
@@ -167,7 +167,7 @@ fn measure<D: Device>(args: &BenchArgs, files: &ModelFiles, device: D) -> Result
     let config = model.config().clone();
     let context = model.context();
     let blocks = context.div_ceil(BLOCK_SIZE);
-    let kv = args.run.size.kv_type.into();
+    let kv = args.run.size.kv_type.map_or_else(|| model.device().kv_dtype(), Dtype::from);
     let cache = KvCache::new(model.device(), &config, most * blocks, BLOCK_SIZE, kv)?;
     let tables = (0..most).map(|i| (i * blocks..(i + 1) * blocks).map(|block| block as i32).collect());
     let stepper = if model.device().records() { Some(Stepper::new(&model, most)?) } else { None };

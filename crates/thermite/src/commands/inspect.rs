@@ -222,7 +222,7 @@ fn tensors_text(tensors: &[Tensor<'_>], totals: &BTreeMap<&'static str, Total>) 
 fn memory_text(memory: &Memory, args: &InspectArgs) -> String {
     let mut out = String::new();
     let (plan, size) = (memory.plan, &args.size);
-    let (kv, rows) = (Dtype::from(size.kv_type), size.options().rows());
+    let (kv, rows) = (size.kv_type.map_or(Dtype::F32, Dtype::from), size.options().rows());
     let _ = writeln!(out, "\nMemory for a context of {} tokens", plan.context);
     for (name, bytes, note) in [
         ("weights", plan.weights, String::new()),
