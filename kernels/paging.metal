@@ -8,7 +8,8 @@
 //   place_heads    what stands between a row's QKV projection and attention, in one: rmsnorm_heads (layernorm.metal) and
 //                  rope_rows of its queries, in place, and of its keys; cache_write of keys and values
 //   advance_rows   from one decoding step to the next: row n's token is chosen[n], its position and length one more, its
-//                  slot what block_table says (-1 behind its end); history[n, position modulo kept] = chosen[n]
+//                  slot what block_table says (-1 behind its end); history[n, position modulo kept] = chosen[n]; where
+//                  that is negative, no token, the row goes on with token 0
 //   cache_gather   a sequence's first T tokens of K and V out of the cache; query head h reads KV head h / (nh / n_kv_head)
 //                  Kwon et al., "Efficient Memory Management ... with PagedAttention", arXiv 2309.06180
 //
@@ -224,7 +225,7 @@ kernel void advance_rows(
 {
     if (n >= uint(N)) return;
     const int token = chosen[n], position = positions[n] + 1, block = position / block_size;
-    tokens[n] = token;
+    tokens[n] = max(token, 0);
     positions[n] = position;
     lengths[n] = position + 1;
     slots[n] = block < max_blocks ? block_table[ulong(n) * max_blocks + block] * block_size + position % block_size : -1;

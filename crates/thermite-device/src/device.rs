@@ -487,6 +487,26 @@ pub trait Device: Send + Sync + Sized + 'static {
         frequency: f32,
     ) -> Result<()>;
 
+    // ---- draw.metal
+
+    /// An index of each row, drawn by the row's softmax; `out` `i32 [rows]`. Only those are drawn that `top_p` keeps (the
+    /// likeliest, until they have that share of the probability; all for 1) and `min_p` (those at least that fraction as
+    /// likely as the likeliest; all for 0). Row `i` is drawn with the random numbers of `seeds[i]` (`i32 [rows, 2]`, see
+    /// [`seed_words`](crate::draw::seed_words)) at `positions[i]`, and the same logits give the same index on every device.
+    /// A NaN is never drawn; -1 stands where nothing can be: where no logit is above `-inf`, or one is `inf`. `v` is at
+    /// most 2^22.
+    fn draw_sample(
+        &self,
+        logits: &Self::Buffer,
+        positions: &Self::Buffer,
+        seeds: &Self::Buffer,
+        out: &mut Self::Buffer,
+        rows: usize,
+        v: usize,
+        top_p: f32,
+        min_p: f32,
+    ) -> Result<()>;
+
     // ---- flash_attention.metal
 
     /// Causal attention in one pass over the keys, never holding a `[t, t]` matrix; all `[bh, t, hs]`.
@@ -574,7 +594,8 @@ pub trait Device: Send + Sync + Sized + 'static {
 
     /// From one decoding step to the next, for each of its rows: `chosen[i]` becomes the row's token, one position further
     /// on, in the slot that its table says (-1 behind the table's end). It is kept in `history` `[n, kept]`, at its
-    /// position modulo `kept`. The host's copy of the step stays as it was.
+    /// position modulo `kept`; a negative one, which is no token, is kept as well, and the row goes on with token 0. The
+    /// host's copy of the step stays as it was.
     fn advance_rows(
         &self,
         chosen: &Self::Buffer,

@@ -18,6 +18,7 @@ pub mod cpu;
 #[cfg(all(feature = "cuda", any(target_os = "linux", target_os = "windows")))]
 pub mod cuda;
 mod device;
+pub mod draw;
 #[cfg(feature = "emulated")]
 pub mod emulated;
 mod error;
@@ -32,6 +33,7 @@ pub use boxes::{
     HeadNorms, Linear, MlpWeights, Norm, Rope,
 };
 pub use device::{Device, Dtype, HeadColumns, HeadRows, KvLayer, KvShape, Layout, MatrixView};
+pub use draw::Draw;
 pub use error::{Error, Fault, Result};
 /// The type of stored weights: plain, or in quantised blocks.
 pub use thermite_formats::DType as WeightType;

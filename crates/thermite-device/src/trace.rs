@@ -398,6 +398,20 @@ impl Device for Trace {
     ) -> Result<()> {
         self.record("penalize_logits", operands![tokens[m], counts[m]], operands![logits[v]])
     }
+    fn draw_sample(
+        &self,
+        logits: &TraceBuffer,
+        positions: &TraceBuffer,
+        seeds: &TraceBuffer,
+        out: &mut TraceBuffer,
+        rows: usize,
+        v: usize,
+        _top_p: f32,
+        _min_p: f32,
+    ) -> Result<()> {
+        let reads = operands![logits[rows, v], positions[rows], seeds[rows, 2]];
+        self.record("draw_sample", reads, operands![out[rows]])
+    }
     fn flash_attention_forward(
         &self,
         q: &TraceBuffer,

@@ -8,6 +8,7 @@ mod attention;
 mod case;
 mod data;
 mod decode;
+mod draw;
 mod heads;
 mod linear;
 mod paged_attention;
@@ -154,6 +155,7 @@ static FAMILIES: &[(&str, Family)] = &[
     ("softcap_logits", sampling::softcap),
     ("temperature_scale", sampling::temperature),
     ("penalize_logits", sampling::penalize),
+    ("draw_sample", draw::draw),
     ("argmax_parts", sampling::argmax_parts),
     ("argmax_final", sampling::argmax_final),
     ("topk_parts", sampling::topk_parts),

@@ -193,7 +193,9 @@ pub(super) fn advance_rows(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     for (n, block_size, max_blocks, kept) in [(0, 16, 2, 8), (1, 16, 4, 64), (3, 4, 3, 5), (70, 1, 9, 16)] {
         let mut generator = Generator::new(74);
         let room = block_size * max_blocks;
-        let chosen: Vec<usize> = (0..n).map(|_| generator.below(50_000)).collect();
+        // One is no token.
+        let chosen: Vec<i32> =
+            (0..n).map(|i| if i == 1 { -1 } else { generator.below(50_000) as i32 }).collect();
         // The last row's table is full: its next token has no slot.
         let positions: Vec<usize> =
             (0..n).map(|i| if i + 1 == n { room - 1 } else { generator.below(room) }).collect();
@@ -207,15 +209,15 @@ pub(super) fn advance_rows(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
             _ => -1.0,
         };
         let mut kept_tokens: Vec<f64> = history.iter().map(|&token| token as f64).collect();
-        (0..n).for_each(|i| kept_tokens[i * kept + next(i) % kept] = chosen[i] as f64);
+        (0..n).for_each(|i| kept_tokens[i * kept + next(i) % kept] = chosen[i].into());
         let each = |value: &dyn Fn(usize) -> f64| (0..n).map(value).collect::<Vec<_>>();
         CaseOf::new(
             kernel,
             &[("N", n), ("block_size", block_size), ("max_blocks", max_blocks), ("kept", kept)],
         )
-        .read("chosen", indices(&chosen))
+        .read("chosen", Data::I32(chosen.clone()))
         .read("block_table", indices(&table))
-        .write("tokens", each(&|i| chosen[i] as f64), Tolerance::EXACT)
+        .write("tokens", each(&|i| chosen[i].max(0).into()), Tolerance::EXACT)
         .update("positions", indices(&positions), each(&|i| next(i) as f64), Tolerance::EXACT)
         .write("slots", each(&slot), Tolerance::EXACT)
         .write("lengths", each(&|i| (next(i) + 1) as f64), Tolerance::EXACT)

@@ -41,7 +41,7 @@ fn logits(kind: &str, rows: usize, v: usize) -> Data {
     Data::F32(values.into_iter().map(|x| x as f32).collect())
 }
 
-fn each_logits(mut visit: impl FnMut(&'static str, usize, usize, u32, Data)) {
+pub(super) fn each_logits(mut visit: impl FnMut(&'static str, usize, usize, u32, Data)) {
     for &(rows, v, threads) in SHAPES {
         let kinds = if v > 10_000 { &KINDS[..3] } else { KINDS };
         for kind in kinds {
@@ -95,7 +95,7 @@ pub(super) fn argmax(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
 
 const KEEPS: &[usize] = &[1, 2, 40, 0];
 
-fn masked(row: &[f64], k: usize) -> Vec<f64> {
+pub(super) fn masked(row: &[f64], k: usize) -> Vec<f64> {
     let mut out = row.to_vec();
     ranking(row).into_iter().skip(k).for_each(|i| out[i] = f64::NEG_INFINITY);
     out

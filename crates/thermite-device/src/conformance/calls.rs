@@ -202,6 +202,14 @@ impl<D: Device> Bound<'_, D> {
         let rows = self.dim("rows").unwrap_or(1);
         match kernel {
             "argmax_sample" => self.write("out", |b, out| d.argmax_sample(b.read("logits")?, out, rows, v)),
+            "draw_sample" => {
+                let (top_p, min_p) = (self.float("top_p")?, self.float("min_p")?);
+                self.write("out", |b, out| {
+                    let (logits, positions, seeds) =
+                        (b.read("logits")?, b.read("positions")?, b.read("seeds")?);
+                    d.draw_sample(logits, positions, seeds, out, rows, v, top_p, min_p)
+                })
+            }
             "topk_mask" => {
                 let k = self.dim("k")?;
                 self.write("logits", |_, logits| d.topk_mask(logits, rows, v, k))

@@ -91,6 +91,7 @@ const METHODS: &[&str] = &[
     "softcap_logits",
     "temperature_scale",
     "penalize_logits",
+    "draw_sample",
     "flash_attention_forward",
     "flash_attention_masked",
     "bias_add",

@@ -10,7 +10,8 @@ use super::rows::NormArgs;
 use super::simd::Isa;
 use super::square::{self, Square};
 use super::tile::PANEL;
-use super::{Cpu, CpuBuffer, CpuMatrix, GRAIN, activation, rows, sampling};
+use super::{Cpu, CpuBuffer, CpuMatrix, GRAIN, activation, draw, rows, sampling};
+use crate::draw::seed_of;
 use crate::{
     Activations, AttentionShape, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer, KvShape, Linear,
     MatrixView, Result, Step,
@@ -18,6 +19,8 @@ use crate::{
 
 /// Rows from which the cache is written by all threads.
 const WRITE_GRAIN: usize = 16;
+/// Tokens at most that one is drawn from: the sum of their weights stays below 2^64.
+const MOST_DRAWN_FROM: usize = 1 << 22;
 
 impl Device for Cpu {
     type Buffer = CpuBuffer;
@@ -439,6 +442,33 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn draw_sample(
+        &self,
+        logits: &CpuBuffer,
+        positions: &CpuBuffer,
+        seeds: &CpuBuffer,
+        out: &mut CpuBuffer,
+        rows: usize,
+        v: usize,
+        top_p: f32,
+        min_p: f32,
+    ) -> Result<()> {
+        let ops = Operands("draw_sample");
+        if !(1..=MOST_DRAWN_FROM).contains(&v) {
+            return Err(Error::shape(ops.0, "V", v, format!("1 to {MOST_DRAWN_FROM}")));
+        }
+        let logits = ops.f32(logits, "logits", rows * v)?;
+        let positions = ops.i32(positions, "positions", rows)?;
+        let seeds = ops.i32(seeds, "seeds", 2 * rows)?.as_chunks().0;
+        let out = ops.i32_mut(out, "out", rows)?;
+        let rows = logits.chunks_exact(v).zip(positions).zip(seeds).zip(out);
+        for (((x, &position), &seed), out) in rows {
+            let point = draw::Point { seed: seed_of(seed), position, top_p, min_p };
+            *out = draw::draw(self.isa, x, draw::top_of(self.isa, x), point);
+        }
+        Ok(())
+    }
+
     fn flash_attention_forward(
         &self,
         q: &CpuBuffer,
@@ -577,11 +607,12 @@ impl Device for Cpu {
         let chosen = ops.i32(chosen, "chosen", n)?;
         let tables = ops.i32(&step.block_tables, "block_table", n * width)?;
         let history = ops.i32_mut(history, "history", n * kept)?;
-        ops.i32_mut(&mut step.tokens, "tokens", n)?.copy_from_slice(chosen);
+        let tokens = ops.i32_mut(&mut step.tokens, "tokens", n)?;
         let positions = ops.i32_mut(&mut step.positions, "positions", n)?;
         let slots = ops.i32_mut(&mut step.slots, "slots", n)?;
         let lengths = ops.i32_mut(&mut step.lengths, "lengths", n)?;
         for i in 0..n {
+            tokens[i] = chosen[i].max(0);
             positions[i] += 1;
             lengths[i] = positions[i] + 1;
             let position = positions[i] as usize;

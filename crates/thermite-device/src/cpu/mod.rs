@@ -9,6 +9,7 @@ mod amx;
 mod attention;
 mod dense;
 mod device;
+mod draw;
 mod matrix;
 mod memory;
 pub mod pool;

@@ -300,6 +300,21 @@ impl<L: Launcher> Device for Launched<L> {
         self.run("penalize_logits", &[("V", v), ("M", m)], &buffers, &[repeat, presence, frequency])
     }
 
+    fn draw_sample(
+        &self,
+        logits: &L::Buffer,
+        positions: &L::Buffer,
+        seeds: &L::Buffer,
+        out: &mut L::Buffer,
+        rows: usize,
+        v: usize,
+        top_p: f32,
+        min_p: f32,
+    ) -> Result<()> {
+        let buffers = [whole(logits), whole(positions), whole(seeds), whole(out)];
+        self.run("draw_sample", &[("rows", rows), ("V", v)], &buffers, &[top_p, min_p])
+    }
+
     fn flash_attention_forward(
         &self,
         q: &L::Buffer,

@@ -41,6 +41,18 @@ pub(super) static SAMPLING: &[Contract] = &[
         &[ONE_A_SIMDGROUP, ONE_A_SIMDGROUP],
     ),
     Contract {
+        kernel: "draw_sample",
+        buffers: &[
+            read("logits", LOGITS),
+            read("positions", &["rows"]),
+            read("seeds", &["rows", "2"]),
+            write("out", &["rows"]),
+        ],
+        conditions: &["1 <= V", "V <= 4194304"],
+        dispatch: ONE_GROUP_A_ROW,
+        threadgroup_memory: &[ONE_A_SIMDGROUP, "8 * ceil(threads / 32)", "4"],
+    },
+    Contract {
         kernel: "argmax_final",
         buffers: &[read("part_values", PARTS), read("part_indices", PARTS), write("out", &["rows"])],
         conditions: &["1 <= P"],

@@ -20,7 +20,7 @@ const FAMILIES: &[(&str, &[&str], RGBColor)] = &[
         &["gelu", "silu", "relu", "sigmoid", "swiglu", "geglu", "residual_add"],
         RGBColor(44, 160, 44),
     ),
-    ("sampling", &["argmax", "topk"], RGBColor(127, 127, 127)),
+    ("sampling", &["argmax", "draw", "topk"], RGBColor(127, 127, 127)),
     ("matrix-vector", &["matvec"], RGBColor(214, 92, 40)),
     ("attention", &["flash"], RGBColor(200, 30, 60)),
 ];

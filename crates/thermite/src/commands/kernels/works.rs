@@ -44,6 +44,8 @@ pub(super) fn works() -> Vec<Work> {
     }
     for v in VOCABULARIES {
         all.push(elementwise("argmax_sample", &[("rows", 1), ("V", v)], 1));
+        let draw = elementwise("draw_sample", &[("rows", 1), ("V", v)], 12);
+        all.push(Work { floats: vec![0.95, 0.05], ..draw });
         let top = elementwise("topk_mask", &[("rows", 1), ("V", v)], 1);
         all.push(Work { size: format!("k = 50 of {v}"), dims: [top.dims, vec![("k", 50)]].concat(), ..top });
     }
