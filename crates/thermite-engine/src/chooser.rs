@@ -3,13 +3,14 @@
 use crate::Result;
 use crate::error::Error;
 use crate::grammar::Constraint;
-use crate::sampling::{Generator, SamplingError, SamplingParams};
+use crate::sampling::{SamplingError, SamplingParams};
 
 /// How the tokens of one text are chosen, and how far that has come.
 #[derive(Debug)]
 pub struct Chooser {
     pub(crate) sampling: SamplingParams,
-    pub(crate) generator: Generator,
+    /// Of the random numbers that tokens are drawn with, together with their positions.
+    pub(crate) seed: u64,
     logit_bias: Vec<(u32, f32)>,
     constraint: Option<Constraint>,
 }
@@ -21,8 +22,8 @@ impl Chooser {
     /// [`SamplingError::OutOfRange`].
     pub fn new(sampling: SamplingParams) -> Result<Self> {
         sampling.validate()?;
-        let generator = Generator::new(sampling.seed_or_random());
-        Ok(Self { sampling, generator, logit_bias: Vec::new(), constraint: None })
+        let seed = sampling.seed_or_random();
+        Ok(Self { sampling, seed, logit_bias: Vec::new(), constraint: None })
     }
 
     /// With `logit_bias` added to the logits of these of the `n_vocab` tokens.
@@ -51,7 +52,13 @@ impl Chooser {
     /// Whether the largest logit as it stands is taken.
     #[must_use]
     pub fn is_plain_greedy(&self) -> bool {
-        self.sampling.is_plain_greedy() && !self.edits()
+        self.sampling.is_greedy() && self.is_plain()
+    }
+
+    /// Whether a token depends on nothing but the logits as they stand, and where it is drawn, on the seed and its position:
+    /// a device can choose one after the other by itself.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.sampling.is_plain() && !self.edits()
     }
 
     /// Whether logits are changed one by one.

@@ -177,8 +177,8 @@ impl<D: Device> Engine<D> {
             token_ids.push(token);
             sequence.push(token);
             let goes_on = chooser.accept(token)?;
-            if lookahead.is_none() && limit > 1 && chooser.is_plain_greedy() {
-                lookahead = self.lookahead(sequence, limit - 1)?;
+            if lookahead.is_none() && limit > 1 && chooser.is_plain() {
+                lookahead = self.lookahead(sequence, &chooser, limit - 1)?;
             }
             if token_ids.len() == 1 {
                 first = begin.elapsed();
@@ -215,8 +215,13 @@ impl<D: Device> Engine<D> {
 }
 
 impl<D: Device> Engine<D> {
-    /// Goes on from the sequence's last token for `steps` on the device alone, where it can.
-    fn lookahead(&mut self, sequence: &mut Sequence, steps: usize) -> Result<Option<Lookahead<D>>> {
+    /// Goes on from the sequence's last token for `steps` on the device alone, where it can: `chooser` is a plain one.
+    fn lookahead(
+        &mut self,
+        sequence: &mut Sequence,
+        chooser: &Chooser,
+        steps: usize,
+    ) -> Result<Option<Lookahead<D>>> {
         if !self.device().records() {
             return Ok(None);
         }
@@ -224,7 +229,8 @@ impl<D: Device> Engine<D> {
         self.pool.grow(&mut sequence.blocks, tokens + steps - 1)?;
         let [.., token] = *sequence.tokens else { return Ok(None) };
         let row = DecodingRow { token, position: tokens - 1, blocks: sequence.blocks.blocks() };
-        Ok(Some(Lookahead::new(&self.model, &self.cache, row)?))
+        let drawing = chooser.sampling.draw().map(|draw| (draw, chooser.seed));
+        Ok(Some(Lookahead::new(&self.model, &self.cache, row, drawing)?))
     }
 }
 

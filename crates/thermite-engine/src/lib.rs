@@ -36,7 +36,7 @@ pub use grammar::{Constraint, Grammar, GrammarError, Grammars};
 pub use hub::{HUB, HubFolder, HubModel, hub_cache, is_inside};
 pub use memory::{MemoryPlan, is_weight};
 pub use sampler::Sampler;
-pub use sampling::{Generator, Logprobs, SamplingError, SamplingParams};
+pub use sampling::{Logprobs, SamplingError, SamplingParams};
 pub use scheduler::Scheduler;
 pub use stop::{EmptyStop, StopMatcher, Stopping};
 pub use tokenizer::{

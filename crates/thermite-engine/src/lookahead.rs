@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use thermite_device::Device;
+use thermite_device::{Device, Draw};
 use thermite_model::{DecodingRow, KvCache, Model, Stepper};
 
 use crate::Result;
@@ -12,7 +12,7 @@ const STEPS: usize = 8;
 /// How many such runs are queued before the first of them is read.
 const RUNS: usize = 2;
 
-/// One sequence that the device goes on with by itself, always the likeliest token.
+/// One sequence that the device goes on with by itself.
 pub(crate) struct Lookahead<D: Device> {
     stepper: Stepper<D>,
     ready: VecDeque<u32>,
@@ -21,9 +21,17 @@ pub(crate) struct Lookahead<D: Device> {
 }
 
 impl<D: Device> Lookahead<D> {
-    /// Goes on from `row`, whose token was just chosen.
-    pub(crate) fn new(model: &Model<D>, cache: &KvCache<D>, row: DecodingRow<'_>) -> Result<Self> {
-        let mut stepper = Stepper::new(model, 1)?;
+    /// Goes on from `row`, whose token was just chosen: with tokens that are drawn by that seed, or the likeliest.
+    pub(crate) fn new(
+        model: &Model<D>,
+        cache: &KvCache<D>,
+        row: DecodingRow<'_>,
+        drawing: Option<(Draw, u64)>,
+    ) -> Result<Self> {
+        let mut stepper = match drawing {
+            None => Stepper::new(model, 1)?,
+            Some((draw, seed)) => Stepper::drawing(model, draw, &[seed])?,
+        };
         stepper.start(model, &[row], cache)?;
         Ok(Self { stepper, ready: VecDeque::new(), queued: VecDeque::new() })
     }

@@ -71,7 +71,7 @@ fn activation_bytes(config: &Config, options: &EngineOptions) -> usize {
     let row = 3 * n_embd + attention.qkv_width() + attention.n_head * attention.head_dim + hidden * n_inner;
     let output = n_embd + n_vocab;
     let pieces = attention.n_head * DECODE_PIECES * (attention.head_dim + 2);
-    let sampler = 3 * n_vocab + 1 + 1;
+    let sampler = 3 * n_vocab + 1 + 1 + 2 + 1;
     let outputs = options.max_outputs;
     4 * (rows * row + outputs * output + outputs.min(DECODE_ROWS) * pieces + sampler)
 }

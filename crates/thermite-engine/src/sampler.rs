@@ -1,12 +1,13 @@
-//! The sampling pipeline: on the device as far as the probabilities, on the host for the draw.
+//! The sampling pipeline, on the device but for what changes logits one by one.
 
 use std::collections::BTreeMap;
 
+use thermite_device::draw::seed_words;
 use thermite_device::{Device, Dtype};
 
 use crate::Result;
 use crate::chooser::Chooser;
-use crate::sampling::{Logprobs, SamplingParams, draw, logprobs};
+use crate::sampling::{Logprobs, SamplingError, SamplingParams, logprobs};
 
 /// Buffers of the pipeline for one row of logits.
 #[derive(Debug)]
@@ -14,12 +15,14 @@ pub struct Sampler<D: Device> {
     n_vocab: usize,
     row: D::Buffer,
     logits: D::Buffer,
+    position: D::Buffer,
+    seed: D::Buffer,
     token: D::Buffer,
     /// Rows that `token` holds.
     rows: usize,
     seen: D::Buffer,
     counts: D::Buffer,
-    /// A row of logits or of probabilities.
+    /// A row of logits.
     host: Vec<f32>,
 }
 
@@ -33,6 +36,8 @@ impl<D: Device> Sampler<D> {
             n_vocab,
             row: d.alloc(Dtype::I32, 1)?,
             logits: d.alloc(Dtype::F32, n_vocab)?,
+            position: d.alloc(Dtype::I32, 1)?,
+            seed: d.alloc(Dtype::I32, 2)?,
             token: d.alloc(Dtype::I32, 1)?,
             rows: 1,
             seen: d.alloc(Dtype::I32, n_vocab)?,
@@ -43,11 +48,11 @@ impl<D: Device> Sampler<D> {
 
     /// Chooses the token that follows `history`, from row `row` of `logits` `[*, n_vocab]`, which stay as they are.
     ///
-    /// In the reference's order: soft cap, bias and constraint, penalties, temperature, top-k, softmax; then top-p,
-    /// min-p and the draw on the host. At temperature 0 the largest logit is taken.
+    /// In the reference's order: soft cap, bias and constraint, penalties, temperature, top-k, softmax, top-p, min-p and the
+    /// draw, whose random numbers the seed and the position give. At temperature 0 the largest logit is taken.
     ///
     /// # Errors
-    /// The device's, the constraint's, or logits from which nothing can be drawn (NaN).
+    /// The device's, the constraint's, or logits from which nothing can be drawn.
     pub fn sample(
         &mut self,
         d: &D,
@@ -67,25 +72,23 @@ impl<D: Device> Sampler<D> {
             chooser.edit(&mut self.host)?;
             d.write_f32(&mut self.logits, &self.host)?;
         }
-        let Chooser { sampling: params, generator, .. } = chooser;
+        let params = &chooser.sampling;
         if params.has_penalties() {
             self.penalize(d, params, history)?;
         }
-        if params.is_greedy() {
-            d.argmax_sample(&self.logits, &mut self.token, 1, v)?;
-            let mut token = [0];
-            d.read_i32(&self.token, 0, &mut token)?;
-            return Ok(token[0] as u32);
+        let Self { logits, position, seed, token, .. } = self;
+        match params.draw() {
+            None => d.argmax_sample(logits, token, 1, v)?,
+            Some(draw) => {
+                d.write_i32(position, &[history.len() as i32 - 1])?;
+                d.write_i32(seed, &seed_words(chooser.seed))?;
+                draw.tokens(d, logits, position, seed, token, 1, v)?;
+            }
         }
-        if params.temperature != 1.0 {
-            d.temperature_scale(&mut self.logits, 1, v, params.temperature)?;
-        }
-        if params.top_k > 0 && params.top_k < v {
-            d.topk_mask(&mut self.logits, 1, v, params.top_k)?;
-        }
-        d.softmax_inplace(&mut self.logits, 1, v)?;
-        d.read_f32(&self.logits, 0, &mut self.host)?;
-        Ok(draw(&self.host, params, generator)?)
+        let mut chosen = [0];
+        d.read_i32(token, 0, &mut chosen)?;
+        let nothing = |_| SamplingError::NothingToDraw { tokens: v };
+        Ok(u32::try_from(chosen[0]).map_err(nothing)?)
     }
 
     /// Log-probabilities of `token` and of the `top` likeliest in row `row` of `logits` `[*, n_vocab]`.

@@ -4,17 +4,18 @@
 use proptest::prelude::*;
 use thermite_device::Device;
 use thermite_device::cpu::{Cpu, Isa};
+use thermite_device::draw::random_bits;
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
-use thermite_engine::{Chooser, Generator, Sampler, SamplingParams};
+use thermite_engine::{Chooser, Sampler, SamplingParams};
 use thermite_kernels::emulator::Build;
 
 /// What rounding may move: nothing is decided by less.
 const EDGE: f64 = 1e-4;
 
-/// The reference's order, in float64: soft cap, penalties, temperature, top-k, softmax, then top-p and min-p. None where
-/// one of the cuts falls so close to a token that rounding decides.
-fn plain(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Option<Vec<f64>> {
+/// The reference's order, in float64: soft cap, penalties, temperature, top-k, softmax, then which of the tokens top-p and
+/// min-p keep. None where one of the cuts falls so close to a token that rounding decides.
+fn plain(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Option<(Vec<f64>, Vec<bool>)> {
     let mut x: Vec<f64> = logits.iter().map(|&x| f64::from(x)).collect();
     if let Some(cap) = params.softcap.map(f64::from) {
         x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
@@ -41,6 +42,7 @@ fn plain(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Option<Vec
     let mut p: Vec<f64> = x.iter().map(|x| (x - top).exp()).collect();
     let sum: f64 = p.iter().sum();
     p.iter_mut().for_each(|p| *p /= sum);
+    let mut kept = vec![true; p.len()];
     let (mut before, mut last) = (0.0, f64::INFINITY);
     let top_p = f64::from(params.top_p);
     let least = f64::from(params.min_p) * p[order[0]];
@@ -53,25 +55,35 @@ fn plain(logits: &[f32], params: &SamplingParams, history: &[u32]) -> Option<Vec
         }
         before += own;
         if beyond || own < least {
-            p[token] = 0.0;
+            kept[token] = false;
         } else {
             last = own;
         }
     }
-    Some(p)
+    Some((p, kept))
 }
 
-/// The token at `uniform` of the cumulated probabilities, and how far that is from the next one.
-fn choose(p: &[f64], uniform: f64) -> (u32, f64) {
-    let total: f64 = p.iter().sum();
-    let (target, mut below) = (uniform * total, 0.0);
-    for (token, &p) in p.iter().enumerate() {
-        if p > 0.0 && target < below + p {
-            return (token as u32, (target - below).min(below + p - target));
+/// The token that is drawn: at a random point of the cumulated probabilities, again and again among those likelier than
+/// the last, until one is kept; and how far a point was from another token.
+fn choose(p: &[f64], kept: &[bool], seed: u64, position: i32) -> (u32, f64) {
+    let mut left: Vec<usize> = (0..p.len()).collect();
+    let mut margin = f64::INFINITY;
+    for n in 0.. {
+        let all: f64 = left.iter().map(|&token| p[token]).sum();
+        let point = random_bits(seed, position, n) as f64 / 2f64.powi(64) * all;
+        let mut end = 0.0;
+        let found = left.iter().copied().find(|&token| {
+            end += p[token];
+            point < end
+        });
+        let token = found.unwrap();
+        margin = margin.min((end - point).min(point - (end - p[token])) / all);
+        if kept[token] {
+            return (token as u32, margin);
         }
-        below += p;
+        left.retain(|&other| (p[other], token) > (p[token], other));
     }
-    (u32::MAX, 0.0)
+    unreachable!()
 }
 
 fn params() -> impl Strategy<Value = SamplingParams> {
@@ -119,9 +131,10 @@ proptest! {
         let mut chooser = Chooser::new(params.clone()).unwrap();
         let token = sampler.sample(&d, &buffer, 1, &mut chooser, &history).unwrap();
 
-        let p = plain(&logits, &params, &history);
-        prop_assume!(p.is_some());
-        let (want, margin) = choose(&p.unwrap(), Generator::new(seed).uniform());
+        let plain = plain(&logits, &params, &history);
+        prop_assume!(plain.is_some());
+        let (p, kept) = plain.unwrap();
+        let (want, margin) = choose(&p, &kept, seed, history.len() as i32 - 1);
         prop_assume!(margin > EDGE * 0.1);
         prop_assert_eq!(token, want);
         let mut after = vec![0.0; rows.len()];
@@ -191,7 +204,7 @@ fn the_pipeline_runs_in_metal_kernels() {
         "penalize_logits",
         "temperature_scale",
         "topk_mask",
-        "softmax_inplace",
+        "draw_sample",
         "argmax_sample",
     ] {
         assert!(launched.iter().any(|name| name == kernel), "{kernel} was not launched");

@@ -131,6 +131,12 @@ pub enum Error {
         /// Steps there is room for.
         room: usize,
     },
+    /// Logits from which no token could be drawn.
+    #[error("no token can be drawn for position {position}: no logit is above -inf, or one is infinite")]
+    NothingToDraw {
+        /// Where the token would stand.
+        position: usize,
+    },
     /// A token that the model cannot be given.
     #[error("token id {id} at row {row} is outside the vocabulary of {n_vocab}")]
     Token {

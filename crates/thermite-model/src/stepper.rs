@@ -1,7 +1,8 @@
 //! Decoding on the device alone: each step's token, position and length come from the step before, and the host reads what
 //! was chosen some steps behind.
 
-use thermite_device::{Batch, Device, Dtype, Outputs, Step, StepForm};
+use thermite_device::draw::seed_words;
+use thermite_device::{Batch, Device, Draw, Dtype, Outputs, Step, StepForm};
 
 use crate::recordings::Recordings;
 use crate::{Error, KvCache, Model, Result};
@@ -22,16 +23,25 @@ pub struct DecodingRow<'a> {
     pub blocks: &'a [i32],
 }
 
-/// Steps that follow each other on the device, each choosing the likeliest token.
+/// Steps that follow each other on the device.
 #[derive(Debug)]
 pub struct Stepper<D: Device> {
     step: Step<D>,
+    /// None takes the likeliest token.
+    drawing: Option<Drawing<D>>,
     chosen: D::Buffer,
     history: D::Buffer,
     recordings: Recordings<Form, D::Recording>,
     /// Position that the next step runs, and the first that the blocks do not hold, of the row that is nearest to it.
     positions: Vec<usize>,
     room: usize,
+}
+
+/// How tokens are drawn, and the seed of each row `[rows, 2]`.
+#[derive(Debug)]
+struct Drawing<D: Device> {
+    draw: Draw,
+    seeds: D::Buffer,
 }
 
 /// What the launches of some steps depend on.
@@ -43,7 +53,7 @@ struct Form {
 }
 
 impl<D: Device> Stepper<D> {
-    /// Of up to `rows` sequences on `model`'s device.
+    /// Of up to `rows` sequences on `model`'s device, whose likeliest tokens are chosen.
     ///
     /// # Errors
     /// The device's.
@@ -51,12 +61,26 @@ impl<D: Device> Stepper<D> {
         let device = model.device();
         Ok(Self {
             step: Step::new(device)?,
+            drawing: None,
             chosen: device.alloc(Dtype::I32, rows)?,
             history: device.alloc(Dtype::I32, rows * KEPT)?,
             recordings: Recordings::default(),
             positions: Vec::new(),
             room: 0,
         })
+    }
+
+    /// Of sequences whose tokens are drawn, those of row `i` with the random numbers of `seeds[i]`. Logits are not kept.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn drawing(model: &Model<D>, draw: Draw, seeds: &[u64]) -> Result<Self> {
+        let device = model.device();
+        let words = seeds.iter().flat_map(|&seed| seed_words(seed)).collect::<Vec<_>>();
+        let mut buffer = device.alloc(Dtype::I32, words.len())?;
+        device.write_i32(&mut buffer, &words)?;
+        let drawing = Some(Drawing { draw, seeds: buffer });
+        Ok(Self { drawing, ..Self::new(model, seeds.len())? })
     }
 
     /// Takes over `rows`.
@@ -97,12 +121,17 @@ impl<D: Device> Stepper<D> {
             let steps = if left >= TOGETHER { TOGETHER } else { 1 };
             let form = Form { step: self.step.form(), cache: cache.id(), steps };
             let (device, network, acts) = model.parts();
-            let (step, chosen, history) = (&mut self.step, &mut self.chosen, &mut self.history);
-            self.recordings.run(device, form, || {
+            let Self { step, drawing, chosen, history, recordings, .. } = self;
+            recordings.run(device, form, || {
                 for _ in 0..steps {
                     network.forward(device, step, cache, acts)?;
-                    let rows = step.rows();
-                    device.argmax_sample(&acts.logits, chosen, rows, acts.shape.n_vocab)?;
+                    let (rows, v, logits) = (step.rows(), acts.shape.n_vocab, &mut acts.logits);
+                    match drawing {
+                        None => device.argmax_sample(logits, chosen, rows, v)?,
+                        Some(Drawing { draw, seeds }) => {
+                            draw.tokens(device, logits, &step.positions, seeds, chosen, rows, v)?;
+                        }
+                    }
                     device.advance_rows(chosen, step, history, KEPT, cache.block_size())?;
                 }
                 Ok(())
@@ -117,7 +146,7 @@ impl<D: Device> Stepper<D> {
     /// The last `out.len()` tokens that `row` had chosen at `mark`, after which `since` more steps were queued.
     ///
     /// # Errors
-    /// The device's; more tokens than are kept.
+    /// The device's; more tokens than are kept; logits from which none could be drawn.
     pub fn read(
         &self,
         model: &Model<D>,
@@ -139,6 +168,9 @@ impl<D: Device> Stepper<D> {
             let first = at % KEPT;
             let (piece, after) = rest.split_at_mut(rest.len().min(KEPT - first));
             model.device().read_after(mark, &self.history, row * KEPT + first, piece)?;
+            if let Some(i) = piece.iter().position(|&token| token < 0) {
+                return Err(Error::NothingToDraw { position: at + i });
+            }
             at += piece.len();
             rest = after;
         }

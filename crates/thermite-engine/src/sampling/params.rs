@@ -3,8 +3,9 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use serde::{Deserialize, Serialize};
+use thermite_device::Draw;
 
-/// A sampling parameter, or probabilities, that make no sense.
+/// A sampling parameter, or logits, that make no sense.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SamplingError {
     /// A parameter outside its range.
@@ -25,16 +26,10 @@ pub enum SamplingError {
         /// Its logit.
         value: f32,
     },
-    /// A probability that is negative, infinite or no number.
-    #[error("the probability of token {token} is {value}")]
-    NotAProbability {
-        /// The token.
-        token: usize,
-        /// Its probability.
-        value: f32,
-    },
-    /// Every token's probability is zero.
-    #[error("all {tokens} tokens have probability 0")]
+    /// Logits of which none is a number above -∞, or one is ∞.
+    #[error(
+        "nothing can be drawn from the logits of {tokens} tokens: none is above -inf, or one is infinite"
+    )]
     NothingToDraw {
         /// How many tokens there are.
         tokens: usize,
@@ -103,15 +98,15 @@ impl SamplingParams {
         self.temperature < LEAST_TEMPERATURE
     }
 
-    /// Whether the largest logit as it stands is taken.
-    #[must_use]
-    pub fn is_plain_greedy(&self) -> bool {
-        self.is_greedy() && !self.has_penalties() && self.softcap.is_none()
+    /// Whether the logits count as they stand.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has_penalties() && self.softcap.is_none()
     }
 
-    /// Whether every token may be drawn.
-    pub(crate) fn draws_from_all(&self) -> bool {
-        !self.is_greedy() && self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0
+    /// How a token is drawn; none where the likeliest is taken.
+    pub(crate) fn draw(&self) -> Option<Draw> {
+        let Self { temperature, top_k, top_p, min_p, .. } = *self;
+        (!self.is_greedy()).then_some(Draw { temperature, top_k, top_p, min_p })
     }
 
     /// Whether a penalty changes the logits.
