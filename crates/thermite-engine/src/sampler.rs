@@ -77,7 +77,8 @@ impl<D: Device> Sampler<D> {
             self.penalize(d, params, history)?;
         }
         let Self { logits, position, seed, token, .. } = self;
-        match params.draw() {
+        let draw = params.draw();
+        match &draw {
             None => d.argmax_sample(logits, token, 1, v)?,
             Some(draw) => {
                 d.write_i32(position, &[history.len() as i32 - 1])?;
@@ -87,8 +88,23 @@ impl<D: Device> Sampler<D> {
         }
         let mut chosen = [0];
         d.read_i32(token, 0, &mut chosen)?;
+        if draw.is_none() {
+            return self.likeliest(d, &self.logits, 0, chosen[0]);
+        }
         let nothing = |_| SamplingError::NothingToDraw { tokens: v };
         Ok(u32::try_from(chosen[0]).map_err(nothing)?)
+    }
+
+    /// `token`, which is row `row`'s of `logits` by argmax: token 0 also stands for rows without a number above -∞.
+    fn likeliest(&self, d: &D, logits: &D::Buffer, row: usize, token: i32) -> Result<u32> {
+        let mut first = [0.0];
+        if token == 0 {
+            d.read_f32(logits, row * self.n_vocab, &mut first)?;
+        }
+        if first[0].is_nan() || first[0] == f32::NEG_INFINITY {
+            return Err(SamplingError::NothingToDraw { tokens: self.n_vocab }.into());
+        }
+        Ok(token as u32)
     }
 
     /// Log-probabilities of `token` and of the `top` likeliest in row `row` of `logits` `[*, n_vocab]`.
@@ -111,7 +127,7 @@ impl<D: Device> Sampler<D> {
     /// gives for each where [`Chooser::is_plain_greedy`].
     ///
     /// # Errors
-    /// The device's.
+    /// The device's, or a row without a number above -∞.
     pub fn argmax(&mut self, d: &D, logits: &D::Buffer, rows: usize) -> Result<Vec<u32>> {
         if rows > self.rows {
             self.token = d.alloc(Dtype::I32, rows)?;
@@ -120,7 +136,7 @@ impl<D: Device> Sampler<D> {
         d.argmax_sample(logits, &mut self.token, rows, self.n_vocab)?;
         let mut tokens = vec![0; rows];
         d.read_i32(&self.token, 0, &mut tokens)?;
-        Ok(tokens.into_iter().map(|token| token as u32).collect())
+        tokens.into_iter().enumerate().map(|(row, token)| self.likeliest(d, logits, row, token)).collect()
     }
 
     fn penalize(&mut self, d: &D, params: &SamplingParams, history: &[u32]) -> Result<()> {

@@ -160,16 +160,29 @@ proptest! {
 }
 
 #[test]
-fn nothing_can_be_drawn_from_nan() {
+fn nothing_can_be_chosen_from_nan() {
     let d = Cpu::with(Some(1), Isa::detect()).unwrap();
     let mut sampler = Sampler::new(&d, 8).unwrap();
-    let buffer = d.upload_f32(&[f32::NAN; 8]).unwrap();
-    let mut chooser = Chooser::new(SamplingParams::default()).unwrap();
-    assert!(sampler.sample(&d, &buffer, 0, &mut chooser, &[]).is_err());
-    assert!(sampler.logprobs(&d, &buffer, 0, 0, 1).is_err());
+    let row = |first, rest| [[first].as_slice(), &[rest; 7]].concat();
+    let nothing = [row(f32::NAN, f32::NAN), row(f32::NEG_INFINITY, f32::NAN)];
+    for temperature in [0.0, 1.0] {
+        let sampling = SamplingParams { temperature, ..SamplingParams::default() };
+        for logits in &nothing {
+            let buffer = d.upload_f32(logits).unwrap();
+            let mut chooser = Chooser::new(sampling.clone()).unwrap();
+            let error = sampler.sample(&d, &buffer, 0, &mut chooser, &[1]).unwrap_err();
+            assert!(error.to_string().contains("logits of 8 tokens"), "{error}");
+            assert!(sampler.logprobs(&d, &buffer, 0, 0, 1).is_err());
+        }
+    }
+    let two = |second: &[f32]| d.upload_f32(&[row(0.0, f32::NAN), second.to_vec()].concat()).unwrap();
+    assert_eq!(sampler.argmax(&d, &two(&row(f32::NAN, -1.0)), 2).unwrap(), [0, 1]);
+    for second in &nothing {
+        let error = sampler.argmax(&d, &two(second), 2).unwrap_err();
+        assert!(error.to_string().contains("logits of 8 tokens"), "{error}");
+    }
 }
 
-/// The whole pipeline in emulated Metal kernels chooses what the CPU device chooses.
 #[test]
 fn the_pipeline_runs_in_metal_kernels() {
     let v = 1025;
