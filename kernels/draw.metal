@@ -86,6 +86,9 @@ inline ulong weight_before(float x, int i, Drawn drawn) {
     return w > drawn.weight || (w == drawn.weight && i < drawn.index) ? w : 0;
 }
 
+inline bool is_among(ulong point, ulong before, ulong own) { return point >= before && point - before < own; }
+inline bool is_likely(Drawn drawn, ulong least) { return drawn.weight >= least; }
+
 kernel void draw_sample(
     device const float* logits    [[buffer(0)]],
     device const int*   positions [[buffer(1)]],
@@ -126,23 +129,23 @@ kernel void draw_sample(
         const ulong pieces = simd_sum_up_to(lane < nsg ? sums[lane] : 0, lane);
         const ulong all = simd_value_of(pieces, 31), before = simd_value_of(pieces, sg) - mine;
         if (n == 0) share = top_p < 1.0f ? fraction_of(ulong(top_p * ONE) << 24, all) : all;
-        if (all == 0 || (drawn.weight >= least && all < share)) break;
+        if (all == 0 || (is_likely(drawn, least) && share > all)) break;
 
         const ulong point = fraction_of(random_bits(position, n, key), all);
-        if (point >= before && point - before < mine) {               // a whole simdgroup's
+        if (is_among(point, before, mine)) {                          // a whole simdgroup's
             ulong left = point - before;
-            for (uint i = begin; i < end; i += 32) {
+            for (uint i = begin;; i += 32) {                              // the piece has the point
                 const ulong own = i + lane < end ? weight_before(x[i + lane] - top, int(i + lane), drawn) : 0;
                 const ulong up_to = simd_sum_up_to(own, lane), together = simd_value_of(up_to, 31);
-                if (left < up_to && left >= up_to - own) chosen[0] = int(i + lane);
-                if (left < together) break;
+                if (is_among(left, up_to - own, own)) chosen[0] = int(i + lane);
+                if (is_among(left, 0, together)) break;
                 left -= together;
             }
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
         drawn.index = chosen[0];
         drawn.weight = weight_of(x[drawn.index] - top);
-        if (drawn.weight >= least && top_p >= 1.0f) break;
+        if (is_likely(drawn, least) && top_p >= 1.0f) break;
     }
     if (tid == 0) out[row] = drawn.index;
 }
