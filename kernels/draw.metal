@@ -134,7 +134,7 @@ kernel void draw_sample(
         const ulong point = fraction_of(random_bits(position, n, key), all);
         if (is_among(point, before, mine)) {                          // a whole simdgroup's
             ulong left = point - before;
-            for (uint i = begin;; i += 32) {                              // the piece has the point
+            for (uint i = begin; end > i; i += 32) {                  // the piece has the point: it ends by itself
                 const ulong own = i + lane < end ? weight_before(x[i + lane] - top, int(i + lane), drawn) : 0;
                 const ulong up_to = simd_sum_up_to(own, lane), together = simd_value_of(up_to, 31);
                 if (is_among(left, up_to - own, own)) chosen[0] = int(i + lane);
