@@ -6,7 +6,7 @@
 //   decode_output   residual += W a + bias, a the pieces together. Dao et al., "Flash-Decoding for long-context inference", 2023
 //   decode_down     residual += W x + bias
 //
-// Shapes    Q [n, nh * hs], partial [n, nh, parts, hs], part_stats [n, nh, parts, 2] (top and the sum of weights), residual
+// Shapes    Q float: q_stride floats from row to row, head h at column h * hs; partial [n, nh, parts, hs], part_stats [n, nh, parts, 2] (top and the sum of weights), residual
 //           [n, M], x [n, K], bias [M] float, bias may be nil; W [M, nh * hs] or [M, K] row-major float, half or bfloat;
 //           caches [n_blocks, n_kv_head, block_size, hs] half or bfloat; block_table [n, max_blocks], lengths [n] int: the
 //           query's own token is the last of lengths[n].
@@ -98,13 +98,14 @@ kernel void attend(
     device const int*   lengths     [[buffer(4)]],
     device float*       partial     [[buffer(5)]],
     device float*       part_stats  [[buffer(6)]],
-    constant int&       nh          [[buffer(7)]],
-    constant int&       n_kv_head   [[buffer(8)]],
-    constant int&       block_size  [[buffer(9)]],
-    constant int&       max_blocks  [[buffer(10)]],
-    constant float&     scale       [[buffer(11)]],
-    constant int&       window      [[buffer(12)]],
-    constant float&     cap         [[buffer(13)]],
+    constant int&       q_stride    [[buffer(7)]],
+    constant int&       nh          [[buffer(8)]],
+    constant int&       n_kv_head   [[buffer(9)]],
+    constant int&       block_size  [[buffer(10)]],
+    constant int&       max_blocks  [[buffer(11)]],
+    constant float&     scale       [[buffer(12)]],
+    constant int&       window      [[buffer(13)]],
+    constant float&     cap         [[buffer(14)]],
     threadgroup float*  shared      [[threadgroup(0)]],
     uint3 tg     [[threadgroup_position_in_grid]],
     uint3 groups [[threadgroups_per_grid]],
@@ -148,7 +149,7 @@ kernel void attend(
         if (!waited) {
             await_dependency();
             waited = true;
-            query = load8(Q + (ulong(tg.y) * nh + tg.x) * D + part * 8);
+            query = load8(Q + ulong(tg.y) * q_stride + tg.x * D + part * 8);
             #pragma unroll
             for (int r = 0; r < ROUNDS; ++r) {
                 if (from[r] == NOWHERE) continue;
@@ -191,9 +192,11 @@ kernel void attend(
 template [[host_name("decode_attend_f16_hs32")]]   kernel decltype(attend<half, 32>)    attend<half, 32>;
 template [[host_name("decode_attend_f16_hs64")]]   kernel decltype(attend<half, 64>)    attend<half, 64>;
 template [[host_name("decode_attend_f16_hs128")]]  kernel decltype(attend<half, 128>)   attend<half, 128>;
+template [[host_name("decode_attend_f16_hs256")]]  kernel decltype(attend<half, 256>)    attend<half, 256>;
 template [[host_name("decode_attend_bf16_hs32")]]  kernel decltype(attend<bfloat, 32>)  attend<bfloat, 32>;
 template [[host_name("decode_attend_bf16_hs64")]]  kernel decltype(attend<bfloat, 64>)  attend<bfloat, 64>;
 template [[host_name("decode_attend_bf16_hs128")]] kernel decltype(attend<bfloat, 128>) attend<bfloat, 128>;
+template [[host_name("decode_attend_bf16_hs256")]] kernel decltype(attend<bfloat, 256>) attend<bfloat, 256>;
 
 // ---- The pieces of a head's output together: its four channels from d on. partial [parts, hs], stats [parts, 2] of the head.
 // Pieces without tokens were not written. All that is read is on its way at once.

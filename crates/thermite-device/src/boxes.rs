@@ -217,6 +217,8 @@ pub struct ActivationShape {
 pub const DECODE_ROWS: usize = 8;
 /// Pieces at most into which a decoding step's attention splits the cache (`MOST_PIECES` of decode_layer.metal).
 pub const DECODE_PIECES: usize = 16;
+/// Rows at most whose attention is split so.
+pub const SPLIT_ROWS: usize = 256;
 
 /// What flows between the kernels of one forward pass.
 #[derive(Debug)]
@@ -243,7 +245,7 @@ pub struct Activations<D: Device> {
     pub rows: D::Buffer,
     /// Logits `[m, n_vocab]`.
     pub logits: D::Buffer,
-    /// Attention of a decoding step in pieces, `[n, n_head, DECODE_PIECES, head_dim]` for up to [`DECODE_ROWS`] rows that
+    /// Attention of a decoding step in pieces, `[n, n_head, DECODE_PIECES, head_dim]` for up to [`SPLIT_ROWS`] rows that
     /// want logits.
     pub partial: D::Buffer,
     /// Of each piece the largest score and the sum of weights.
@@ -280,8 +282,8 @@ impl<D: Device> Activations<D> {
             act: alloc(rows, n_inner)?,
             rows: alloc(outputs, n_embd)?,
             logits: alloc(outputs, n_vocab)?,
-            partial: alloc(outputs.min(DECODE_ROWS), attention.n_head * DECODE_PIECES * attention.head_dim)?,
-            part_stats: alloc(outputs.min(DECODE_ROWS), attention.n_head * DECODE_PIECES * 2)?,
+            partial: alloc(outputs.min(SPLIT_ROWS), attention.n_head * DECODE_PIECES * attention.head_dim)?,
+            part_stats: alloc(outputs.min(SPLIT_ROWS), attention.n_head * DECODE_PIECES * 2)?,
             heads: None,
         })
     }

@@ -143,7 +143,7 @@ fn layer(d: &Emulated, family: Family, rows: [usize; 2]) -> (Vec<f32>, BTreeSet<
     let (depths, tables) = ([20, 5], [[5, 2, 7], [0, 6, 3]]);
     let widths = ActivationShape {
         rows: 64,
-        outputs: 0,
+        outputs: 2,
         n_embd: N_EMBD,
         attention: shape,
         n_inner: N_INNER,
@@ -209,8 +209,8 @@ fn head_norms_decode_fused() {
     let wanted = [
         "decode_head_rms_bf16",
         "place_heads_f16",
-        "attention_decode_f16",
-        "matvec_bf16",
+        "decode_attend_f16_hs64",
+        "decode_output_bf16",
         "decode_swiglu_bf16",
         "decode_down_bf16",
     ];
@@ -243,6 +243,17 @@ fn quantised_weights_decode_fused() {
     let gpt2 = Family { gpt2: true, weights: WeightType::Q8_0, ..LLAMA };
     let launched = check(gpt2, [1, 1], 1e-5);
     assert!(launched.contains("decode_up_gelu_q8_0"), "{launched:?}");
+}
+
+#[test]
+fn quantised_weights_attend_in_pieces() {
+    let family = Family { weights: WeightType::Q4_1, cache: Dtype::F16, ..LLAMA };
+    for head_dim in [32, 64, 128, 256] {
+        let launched = check(Family { head_dim, ..family }, [1, 1], 2e-3);
+        let attend = format!("decode_attend_f16_hs{head_dim}");
+        assert!(launched.contains(&attend) && launched.contains("attention_decode_combine"), "{launched:?}");
+    }
+    assert!(check(Family { head_dim: 48, ..family }, [1, 1], 2e-3).contains("attention_decode_f16"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use thermite_device::Dtype;
-use thermite_device::boxes::{DECODE_PIECES, DECODE_ROWS};
+use thermite_device::boxes::{DECODE_PIECES, SPLIT_ROWS};
 use thermite_formats::{ModelFiles, TensorView};
 use thermite_model::Config;
 
@@ -73,7 +73,7 @@ fn activation_bytes(config: &Config, options: &EngineOptions) -> usize {
     let pieces = attention.n_head * DECODE_PIECES * (attention.head_dim + 2);
     let sampler = 3 * n_vocab + 1 + 1 + 2 + 1;
     let outputs = options.max_outputs;
-    4 * (rows * row + outputs * output + outputs.min(DECODE_ROWS) * pieces + sampler)
+    4 * (rows * row + outputs * output + outputs.min(SPLIT_ROWS) * pieces + sampler)
 }
 
 #[cfg(test)]

@@ -139,14 +139,6 @@ impl Batch {
         out
     }
 
-    /// As [`Self::case`], for a kernel whose queries stand without a gap.
-    fn packed<'k>(&self, kernel: &'k Kernel) -> CaseOf<'k> {
-        let rows = self.q.values();
-        let rows = rows.chunks(self.q_stride).flat_map(|row| &row[..self.nh * self.hs]);
-        let q = stored(kernel, "Q", &rows.copied().collect::<Vec<_>>());
-        Self { q, q_stride: self.nh * self.hs, ..self.clone() }.case(kernel)
-    }
-
     fn case<'k>(&self, kernel: &'k Kernel) -> CaseOf<'k> {
         let dims = [
             ("N", self.sequences.iter().map(|s| s.1).sum()),
@@ -269,7 +261,7 @@ pub(super) fn decode_attend(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         let (partial, stats) = pieces_of(&batch, parts, |length| 64 * length.div_ceil(1024));
         let tolerance = Tolerance::of_scale(1e-5, &partial);
         batch
-            .packed(kernel)
+            .case(kernel)
             .dim("parts", parts)
             .write("partial", partial, tolerance)
             .write("part_stats", stats, Tolerance { absolute: 1e-5, relative: 1e-5 })

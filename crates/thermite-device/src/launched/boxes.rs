@@ -64,14 +64,9 @@ pub(super) fn layer<L: Launcher>(
     }
     let n = step.rows();
     let q_stride = project_qkv(d, attention, acts, cache, step, shape)?;
-    let packed = q_stride == shape.n_head * shape.head_dim;
     let (proj, down) = (&attention.proj, &mlp.down);
-    if packed
-        && attention.post_norm.is_none()
-        && !proj.weight.is_quantized()
-        && splits(acts, cache, step, shape)
-    {
-        attend_in_pieces(d, acts, cache, step, shape)?;
+    if attention.post_norm.is_none() && !proj.weight.is_quantized() && splits(acts, cache, step, shape) {
+        attend_in_pieces(d, acts, cache, step, shape, q_stride)?;
         add_output(d, proj, acts, n, step, cache, shape)?;
     } else {
         attend(d, acts, cache, step, shape, q_stride)?;
@@ -258,14 +253,13 @@ fn splits<L: Launcher>(
 ) -> bool {
     let room = L::shape(&acts.part_stats).1 / (shape.n_head * DECODE_PIECES * 2).max(1);
     matches!(cache.shape.dtype, Dtype::F16 | Dtype::BF16)
-        && matches!(shape.head_dim, 32 | 64 | 128)
+        && matches!(shape.head_dim, 32 | 64 | 128 | 256)
         && step.rows() <= room
 }
 
 /// Pieces that the longest sequence of a step may have, as far as the width of its tables tells.
-const fn pieces(width: usize) -> usize {
-    let wanted = width.div_ceil(64);
-    if wanted < DECODE_PIECES { wanted } else { DECODE_PIECES }
+fn pieces<L: Launcher>(cache: &KvLayer<Launched<L>>, step: &Step<Launched<L>>) -> usize {
+    (step.max_blocks * cache.shape.block_size).div_ceil(64).min(DECODE_PIECES)
 }
 
 /// One row of queries a sequence over the pieces of its cache.
@@ -275,10 +269,11 @@ fn attend_in_pieces<L: Launcher>(
     cache: &KvLayer<Launched<L>>,
     step: &Step<Launched<L>>,
     shape: AttentionShape,
+    q_stride: usize,
 ) -> Result<()> {
-    let KvShape { block_size, head_dim: hs, dtype, .. } = cache.shape;
+    let KvShape { head_dim: hs, dtype, .. } = cache.shape;
     let name = format!("decode_attend{}_hs{hs}", suffix(dtype));
-    let dims = [("parts", pieces(step.max_blocks * block_size))];
+    let dims = [("parts", pieces(cache, step)), ("q_stride", q_stride)];
     let out = [whole(&acts.partial), whole(&acts.part_stats)];
     Paged { acts, cache, step, shape }.run(d, &name, &dims, out)
 }
@@ -297,7 +292,7 @@ fn add_output<L: Launcher>(
         ("N", n),
         ("nh", shape.n_head),
         ("hs", shape.head_dim),
-        ("parts", pieces(step.max_blocks * cache.shape.block_size)),
+        ("parts", pieces(cache, step)),
         ("M", proj.weight.rows),
     ];
     let buffers = [
@@ -389,7 +384,7 @@ impl<L: Launcher> Paged<'_, L> {
     }
 }
 
-/// One row of queries a sequence over its pages.
+/// One row of queries a sequence over its pages, to `acts.attn`.
 fn attend<L: Launcher>(
     d: &Launched<L>,
     acts: &Activations<Launched<L>>,
@@ -398,8 +393,16 @@ fn attend<L: Launcher>(
     shape: AttentionShape,
     q_stride: usize,
 ) -> Result<()> {
-    let name = format!("attention_decode{}", suffix(cache.shape.dtype));
-    Paged { acts, cache, step, shape }.run(d, &name, &[("q_stride", q_stride)], [whole(&acts.attn)])
+    if !splits(acts, cache, step, shape) {
+        let name = format!("attention_decode{}", suffix(cache.shape.dtype));
+        let paged = Paged { acts, cache, step, shape };
+        return paged.run(d, &name, &[("q_stride", q_stride)], [whole(&acts.attn)]);
+    }
+    attend_in_pieces(d, acts, cache, step, shape, q_stride)?;
+    let (hs, parts) = (shape.head_dim, pieces(cache, step));
+    let dims = [("N", step.rows()), ("nh", shape.n_head), ("hs", hs), ("parts", parts)];
+    let buffers = [whole(&acts.partial), whole(&acts.part_stats), whole(&acts.attn)];
+    d.run("attention_decode_combine", &dims, &buffers, &[])
 }
 
 /// Norm, up (and gate) and activation in one kernel.

@@ -112,7 +112,7 @@ pub(super) static DECODE: &[Contract] = &[
     Contract {
         kernel: "decode_attend",
         buffers: &[
-            read("Q", &["N", "nh", "built_hs"]),
+            read("Q", &["N", "q_stride"]),
             read("k_cache", BUILT_CACHE).ahead(),
             read("v_cache", BUILT_CACHE).ahead(),
             read("block_table", &["N", "max_blocks"]).below("n_blocks").ahead(),
@@ -120,7 +120,14 @@ pub(super) static DECODE: &[Contract] = &[
             write("partial", &["N", "nh", "parts", "built_hs"]),
             write("part_stats", &["N", "nh", "parts", "2"]),
         ],
-        conditions: &["1 <= block_size", "1 <= n_kv_head", "nh % n_kv_head == 0", "parts <= 16"],
+        conditions: &[
+            "1 <= block_size",
+            "1 <= n_kv_head",
+            "nh % n_kv_head == 0",
+            "nh * built_hs <= q_stride",
+            "q_stride % 4 == 0",
+            "parts <= 16",
+        ],
         dispatch: Dispatch::Groups { grid: ["nh", "N", "parts"], threads: "256" },
         threadgroup_memory: &["4 * 8 * (built_hs + 2)"],
     },

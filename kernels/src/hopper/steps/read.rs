@@ -141,11 +141,11 @@ impl<'l> Step<'l> {
         self.products.push(qkv_product.normed(qkv.buffer(1)?, qkv.buffer(2)?, qkv.float(16)?));
 
         let (attend, _) = self.reader.take("decode_attend")?;
-        (attend.buffer(0)? == qkv.buffer(8)?).then_some(())?;
+        (attend.buffer(0)? == qkv.buffer(8)? && attend.count(7)? == n_head * hs).then_some(())?;
         self.program.block_table = attend.buffer(3)?;
         self.program.lengths = attend.buffer(4)?;
-        self.program.max_blocks = attend.count(10)?;
-        let (scale, window, cap) = (attend.float(11)?, attend.int(12)?, attend.float(13)?);
+        self.program.max_blocks = attend.count(11)?;
+        let (scale, window, cap) = (attend.float(12)?, attend.int(13)?, attend.float(14)?);
         self.caches.push(Cache { k: attend.buffer(1)?, v: attend.buffer(2)?, scale, cap, window, unused: 0 });
 
         let (output, name) = self.reader.take("decode_output_")?;

@@ -41,7 +41,7 @@ fn step() -> Vec<Recorded> {
         let sizes = [576, 9, 3, 64, 16].map(Int);
         let qkv = buffers([X, 11, 0, 12, 0, 13, POSITIONS, SLOTS, Q, k, v]);
         all.push(launch("decode_qkv_rms_bf16_f16", &with(with(qkv, &sizes), &[Float(1e-5)])));
-        let attend = with(buffers([Q, k, v, TABLE, LENGTHS, PARTIAL, 14]), &[9, 3, 16, 64].map(Int));
+        let attend = with(buffers([Q, k, v, TABLE, LENGTHS, PARTIAL, 14]), &[576, 9, 3, 16, 64].map(Int));
         all.push(launch("decode_attend_f16_hs64", &with(attend, &[Float(0.125), Int(0), Float(0.0)])));
         let output = with(buffers([PARTIAL, 14, 15, 0, X]), &[9, 64, 16, 576].map(Int));
         all.push(launch("decode_output_bf16", &output));
