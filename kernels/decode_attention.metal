@@ -15,6 +15,7 @@
 //           are off at 0. A result depends on its own sequence alone, whatever n is.
 #include <metal_stdlib>
 #include "cache.h"
+#include "pieces.h"
 #include "simd_mma.h"
 #include "storage.h"
 using namespace metal;
@@ -368,8 +369,7 @@ kernel void attention_split(
     }
 }
 
-// Threadgroups (nh, n), threadgroup (256) or any multiple of 32: simdgroups take the parts in turn. threadgroup(0): hs
-// floats a simdgroup.
+// The parts one after another (pieces.h), a thread a channel. Threadgroups (nh, n), threadgroup (hs rounded up to 32) or any.
 kernel void attention_decode_combine(
     device const float* partial    [[buffer(0)]],
     device const float* part_stats [[buffer(1)]],
@@ -377,35 +377,30 @@ kernel void attention_decode_combine(
     constant int&       nh         [[buffer(3)]],
     constant int&       hs         [[buffer(4)]],
     constant int&       parts      [[buffer(5)]],
-    threadgroup float*  shared     [[threadgroup(0)]],
     uint2 tg  [[threadgroup_position_in_grid]],
     uint2 tid [[thread_position_in_threadgroup]],
-    uint2 gsz [[threads_per_threadgroup]],
-    uint lane [[thread_index_in_simdgroup]],
-    uint sg   [[simdgroup_index_in_threadgroup]],
-    uint nsg  [[simdgroups_per_threadgroup]])
+    uint2 gsz [[threads_per_threadgroup]])
 {
+    constexpr int ABREAST = 8;                               // parts that are read at once
     const ulong head = ulong(tg.y) * nh + tg.x;
-    const uint n = uint(hs);
-    device const float* stats = part_stats + head * parts * 2;
-    float largest = -INFINITY, weights = 0.0f;
-    for (int p = int(lane); p < parts; p += 32) largest = max(largest, stats[2 * p]);
-    const float base = base_of(simd_max(largest));
-    for (int p = int(lane); p < parts; p += 32) weights = fma(stats[2 * p + 1], fast::exp2(stats[2 * p] - base), weights);
-    weights = simd_sum(weights);
-
-    for (uint d = lane; d < n; d += 32) {
+    device const float2* stats = (device const float2*)part_stats + head * parts;
+    device const float* pieces = partial + head * parts * hs;
+    for (uint d = tid.x; d < uint(hs); d += gsz.x) {
+        Gathered all = nothing_gathered();
         float y = 0.0f;
-        for (int p = int(sg); p < parts; p += int(nsg)) {
-            if (stats[2 * p + 1] != 0.0f) y = fma(partial[(head * parts + p) * n + d], fast::exp2(stats[2 * p] - base), y);
+        for (int p0 = 0; p0 < parts; p0 += ABREAST) {
+            float2 softmax[ABREAST];
+            float sum[ABREAST];
+            #pragma unroll
+            for (int i = 0; i < ABREAST; ++i) softmax[i] = p0 + i < parts ? stats[p0 + i] : float2(-INFINITY, 0.0f);
+            #pragma unroll
+            for (int i = 0; i < ABREAST; ++i) sum[i] = softmax[i].y != 0.0f ? pieces[ulong(p0 + i) * hs + d] : 0.0f;
+            #pragma unroll
+            for (int i = 0; i < ABREAST; ++i) {
+                if (softmax[i].y != 0.0f) y = all.add(softmax[i].x, softmax[i].y).sum(y, sum[i]);
+            }
         }
-        shared[sg * n + d] = y;
-    }
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (uint d = tid.x; d < n; d += gsz.x) {
-        float y = 0.0f;
-        for (uint s = 0; s < nsg; ++s) y += shared[s * n + d];
-        out[head * n + d] = weights == 0.0f ? 0.0f : y / weights;
+        out[head * hs + d] = y * all.divisor();
     }
 }
 

@@ -16,12 +16,8 @@
 #include <metal_stdlib>
 #include "cache.h"
 #include "decode.h"
+#include "pieces.h"
 using namespace metal;
-
-// Tokens a piece of a cache of `length` tokens holds: as many as two rounds of a threadgroup, or what makes sixteen pieces.
-constant constexpr int PIECE = 64;
-constant constexpr int MOST_PIECES = 16;
-inline int piece_of(int length) { return (length + PIECE * MOST_PIECES - 1) / (PIECE * MOST_PIECES) * PIECE; }
 
 // What must be subtracted from scores: nothing where all are -inf, since -inf - -inf would be NaN.
 inline float finite_base(float top) { return top == -INFINITY ? 0.0f : top; }

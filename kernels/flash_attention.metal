@@ -13,11 +13,12 @@
 //           The host chooses Br and Bc so that they fit its device (hs = 128 in 32 KB: Br = 16, Bc = 15); any Br, Bc >= 1.
 // Assumes   nothing more. Rows past T are not read.
 //
-// The simdgroup-matrix kernels follow: flash_attention_simd (same layout, half or bfloat) and flash_attention_paged
-// (a ragged batch over the paged cache).
+// The simdgroup-matrix kernels follow: flash_attention_simd (same layout, half or bfloat), flash_attention_paged (a ragged
+// batch over the paged cache) and flash_attention_pieces (the same in pieces: a row has the same bits in any batch).
 #include <metal_stdlib>
 #include <metal_simdgroup_matrix>
 #include "cache.h"
+#include "pieces.h"
 #include "simd_mma.h"
 #include "storage.h"
 using namespace metal;
@@ -173,19 +174,56 @@ inline void clear(thread simdgroup_matrix<float, 8, 8> (&c)[M][N]) {
         for (int n = 0; n < N; ++n) c[m][n] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
 }
 
-// Attention of `rows` queries, of which this threadgroup has q0 .. q0 + 63, at the positions length - rows + i.
-template <typename E, int D, int BK, typename S, typename Place>
-inline void attend(device const S* q, ulong q_stride, device const E* k, device const E* v, device S* out, ulong out_stride,
-                   Place place, Mask mask, int q0, int rows, int length,
+// The queries of a threadgroup, `count` of them, stride elements from one to the next, and where they stand: the position of
+// the first, and how many tokens there are from one to the next.
+template <typename S>
+struct Queries {
+    device const S* q;
+    ulong stride;
+    int count;
+    int position;
+    int step;
+    int of(int i) const { return position + i * step; }
+};
+
+// What a lane knows of its two rows, simd_row(lane) of its simdgroup's sixteen and 8 below: weighted values, the largest
+// score times log2(e), and the lane's share of the sum of weights.
+template <int D>
+struct Attended {
+    simdgroup_matrix<float, 8, 8> o[2][D / 8];
+    float m[2];
+    float l[2];
+    // Row r begins anew.
+    void reset(int r) {
+        m[r] = -INFINITY;
+        l[r] = 0.0f;
+        #pragma unroll
+        for (int n = 0; n < D / 8; ++n) o[r][n] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+    }
+};
+
+// What is done before the tile at token j0: nothing.
+struct AllAtOnce {
+    template <int D>
+    void before(int, thread Attended<D>&) {}
+};
+
+// The keys begin .. end, begin a multiple of BK, for the queries first .. first + 63.
+template <typename E, int D, int BK, typename S, typename Place, typename Tiling>
+inline void attend(thread Attended<D>& rows, thread Tiling& tiling, Queries<S> queried, int first, device const E* k,
+                   device const E* v, Place place, Mask mask, int begin, int end,
                    threadgroup E* tiles, ushort tid, ushort lane, ushort sg) {
     constexpr int LD = D + 8, NK = BK / 8, ND = D / 8;
     threadgroup E* k_tile = tiles;
     threadgroup E* v_tile = tiles + BK * LD;
+    rows.reset(0);
+    rows.reset(1);
+    if (begin >= end) return;                           // the whole threadgroup
 
     for (int i = tid; i < FLASH_ROWS * (D / 4); i += FLASH_THREADS) {   // the queries pass through the same memory
         const int r = i / (D / 4), c = (i % (D / 4)) * 4;
         float4 x = float4(0.0f);
-        if (q0 + r < rows) x = load4(q + ulong(q0 + r) * q_stride + c);
+        if (first + r < queried.count) x = load4(queried.q + ulong(first + r) * queried.stride + c);
         threadgroup E* to = tiles + r * LD + c;
         to[0] = E(x.x);
         to[1] = E(x.y);
@@ -198,14 +236,7 @@ inline void attend(device const S* q, ulong q_stride, device const E* k, device 
     for (int c = 0; c < D / 16; ++c) simd_load_a(queries[c], tiles + sg * 16 * LD + c * 16, LD);
     threadgroup_barrier(mem_flags::mem_threadgroup);
 
-    simdgroup_matrix<float, 8, 8> o[2][ND];
-    clear(o);
-    float m[2] = { -INFINITY, -INFINITY };   // a lane's two rows: simd_row(lane) and 8 below
-    float l[2] = { 0.0f, 0.0f };             // this lane's share of the row's sum
-    const int past = length - rows;
-    const int position = past + q0 + sg * 16 + simd_row(lane);
-    const int end = min(length, past + q0 + FLASH_ROWS);
-    const int begin = mask.first_seen(past + q0) / BK * BK;
+    const int mine = first + sg * 16 + simd_row(lane);
 
     copy_tile<E, D, BK>(k_tile, k, place, begin, end, tid);
     tg_copy_commit();
@@ -213,6 +244,7 @@ inline void attend(device const S* q, ulong q_stride, device const E* k, device 
     tg_copy_commit();
 
     for (int j0 = begin; j0 < end; j0 += BK) {
+        if (j0 > begin) tiling.before(j0, rows);
         tg_copy_wait<1>();
         threadgroup_barrier(mem_flags::mem_threadgroup);   // this tile's keys are there
         simdgroup_matrix<float, 8, 8> s[2][NK];
@@ -227,23 +259,23 @@ inline void attend(device const S* q, ulong q_stride, device const E* k, device 
         if (j0 + BK < end) copy_tile<E, D, BK>(k_tile, k, place, j0 + BK, end, tid);
         tg_copy_commit();
 
-        const bool all_seen = mask.window == 0 && j0 + BK <= past + q0 + sg * 16 + 1;
+        const bool all_seen = mask.window == 0 && j0 + BK <= queried.of(first + sg * 16) + 1;
         simdgroup_matrix<E, 8, 8> p[NK / 2][2][2];
         #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            float top = m[r];
+            float top = rows.m[r];
             #pragma unroll
             for (int n = 0; n < NK; ++n)
                 #pragma unroll
                 for (int e = 0; e < 2; ++e) {
                     float x = mask.score(s[r][n].thread_elements()[e]) * 1.44269504088896f;   // log2(e): 2^x below
-                    if (!all_seen && !mask.sees(position + r * 8, j0 + n * 8 + simd_col(lane) + e)) x = -INFINITY;
+                    if (!all_seen && !mask.sees(queried.of(mine + r * 8), j0 + n * 8 + simd_col(lane) + e)) x = -INFINITY;
                     s[r][n].thread_elements()[e] = x;
                     top = max(top, x);
                 }
             top = simd_row_max(top);
             const float base = top == -INFINITY ? 0.0f : top;
-            const float shrink = fast::exp2(m[r] - base);
+            const float shrink = fast::exp2(rows.m[r] - base);
             float sum = 0.0f;
             #pragma unroll
             for (int n = 0; n < NK; ++n) {
@@ -255,12 +287,12 @@ inline void attend(device const S* q, ulong q_stride, device const E* k, device 
                     sum += x;
                 }
             }
-            l[r] = l[r] * shrink + sum;
-            m[r] = top;
+            rows.l[r] = fma(rows.l[r], shrink, sum);
+            rows.m[r] = top;
             #pragma unroll
             for (int n = 0; n < ND; ++n) {
-                o[r][n].thread_elements()[0] *= shrink;
-                o[r][n].thread_elements()[1] *= shrink;
+                rows.o[r][n].thread_elements()[0] *= shrink;
+                rows.o[r][n].thread_elements()[1] *= shrink;
             }
         }
 
@@ -270,24 +302,33 @@ inline void attend(device const S* q, ulong q_stride, device const E* k, device 
         for (int c = 0; c < BK / 16; ++c) {
             simdgroup_matrix<E, 8, 8> values[2][ND];
             simd_load_b(values, v_tile + c * 16 * LD, LD);
-            simd_mma(o, p[c], values);
+            simd_mma(rows.o, p[c], values);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
         if (j0 + BK < end) copy_tile<E, D, BK>(v_tile, v, place, j0 + BK, end, tid);
         tg_copy_commit();
     }
+}
 
+// Attention of a sequence's queries, of which this threadgroup has first .. first + 63, over its `length` tokens.
+template <typename E, int D, int BK, typename S, typename Place>
+inline void attend_all(Queries<S> queried, int first, int length, device const E* k, device const E* v, device S* out,
+                       ulong out_stride, Place place, Mask mask, threadgroup E* tiles, ushort tid, ushort lane, ushort sg) {
+    const int position = queried.of(first), begin = mask.first_seen(position) / BK * BK, end = min(length, position + FLASH_ROWS);
+    Attended<D> rows;
+    AllAtOnce tiling;
+    attend<E, D, BK>(rows, tiling, queried, first, k, v, place, mask, begin, end, tiles, tid, lane, sg);
     #pragma unroll
     for (int r = 0; r < 2; ++r) {
-        const float sum = simd_row_sum(l[r]);
+        const float sum = simd_row_sum(rows.l[r]);
         const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
-        const int i = q0 + sg * 16 + simd_row(lane) + r * 8;
-        if (i >= rows) continue;
+        const int i = first + sg * 16 + simd_row(lane) + r * 8;
+        if (i >= queried.count) continue;
         device S* to = out + ulong(i) * out_stride + simd_col(lane);
         #pragma unroll
-        for (int n = 0; n < ND; ++n) {
-            to[n * 8] = S(o[r][n].thread_elements()[0] * scale);
-            to[n * 8 + 1] = S(o[r][n].thread_elements()[1] * scale);
+        for (int n = 0; n < D / 8; ++n) {
+            to[n * 8] = S(rows.o[r][n].thread_elements()[0] * scale);
+            to[n * 8 + 1] = S(rows.o[r][n].thread_elements()[1] * scale);
         }
     }
 }
@@ -313,8 +354,9 @@ kernel void flash_simd(
     mask.scale = 1.0f / sqrt(float(D));
     mask.window = 0;
     mask.cap = 0.0f;
-    attend<E, D, BK>(Q + head, D, K + head, V + head, out + head, D, Contiguous<D>(), mask,
-                     int(tg.y) * FLASH_ROWS, T, T, tiles, tid, lane, sg);
+    const Queries<E> queried = { Q + head, ulong(D), T, 0, 1 };
+    attend_all<E, D, BK>(queried, int(tg.y) * FLASH_ROWS, T, K + head, V + head, out + head, D, Contiguous<D>(), mask,
+                         tiles, tid, lane, sg);
 }
 template [[host_name("flash_attention_simd_f16_hs32")]]   kernel decltype(flash_simd<half, 32, 64>)    flash_simd<half, 32, 64>;
 template [[host_name("flash_attention_simd_f16_hs64")]]   kernel decltype(flash_simd<half, 64, 64>)    flash_simd<half, 64, 64>;
@@ -356,21 +398,14 @@ kernel void flash_paged(
     ushort sg   [[simdgroup_index_in_threadgroup]])
 {
     const uint h = tg.x, seq = tg.z;
-    const int first = first_row[seq], rows = first_row[seq + 1] - first, q0 = int(tg.y) * FLASH_ROWS;
+    const int first = first_row[seq], rows = first_row[seq + 1] - first, q0 = int(tg.y) * FLASH_ROWS, length = lengths[seq];
     if (q0 >= rows) return;
-    Paged<D> place;
-    place.blocks = block_table + ulong(seq) * max_blocks;
-    place.n_kv_head = n_kv_head;
-    place.head = int(h) / (nh / n_kv_head);
-    place.block_size = block_size;
-    Mask mask;
-    mask.scale = scale;
-    mask.window = window;
-    mask.cap = cap;
+    const Paged<D> place = { block_table + ulong(seq) * max_blocks, n_kv_head, int(h) / (nh / n_kv_head), block_size };
+    const Mask mask = { scale, window, cap };
+    const Queries<float> queried = { Q + ulong(first) * q_stride + h * D, ulong(q_stride), rows, length - rows, 1 };
     const ulong out_stride = ulong(nh) * D;
-    attend<E, D, BK>(Q + ulong(first) * q_stride + h * D, ulong(q_stride), k_cache, v_cache,
-                     out + ulong(first) * out_stride + h * D, out_stride, place, mask,
-                     q0, rows, lengths[seq], tiles, tid, lane, sg);
+    attend_all<E, D, BK>(queried, q0, length, k_cache, v_cache, out + ulong(first) * out_stride + h * D, out_stride, place, mask,
+                         tiles, tid, lane, sg);
 }
 template [[host_name("flash_attention_paged_f16_hs32")]]   kernel decltype(flash_paged<half, 32, 64>)    flash_paged<half, 32, 64>;
 template [[host_name("flash_attention_paged_f16_hs64")]]   kernel decltype(flash_paged<half, 64, 64>)    flash_paged<half, 64, 64>;
@@ -380,3 +415,135 @@ template [[host_name("flash_attention_paged_bf16_hs32")]]  kernel decltype(flash
 template [[host_name("flash_attention_paged_bf16_hs64")]]  kernel decltype(flash_paged<bfloat, 64, 64>)  flash_paged<bfloat, 64, 64>;
 template [[host_name("flash_attention_paged_bf16_hs80")]]  kernel decltype(flash_paged<bfloat, 80, 64>)  flash_paged<bfloat, 80, 64>;
 template [[host_name("flash_attention_paged_bf16_hs128")]] kernel decltype(flash_paged<bfloat, 128, 32>) flash_paged<bfloat, 128, 32>;
+
+// ---- In pieces, put together in their order (pieces.h): a row's bits depend neither on the rows beside it nor on whether one
+// threadgroup goes through its pieces or each has its own.
+// With out: all pieces of up to 64 rows, as flash_attention_paged; threadgroups (nh, most rows of a sequence / 64 rounded up,
+// n_seqs). Without: piece tg.y of sequences that have one row each, all query heads of a KV head together, to partial [N, nh,
+// pieces, hs] and part_stats [N, nh, pieces, 2] for attention_decode_combine; of a piece without tokens stats alone.
+// Threadgroups (n_kv_head, pieces, n_seqs), nh / n_kv_head at most 64. Threadgroup and memory as above.
+
+// Puts the pieces of a lane's rows together where one ends.
+template <int D>
+struct InPieces {
+    int piece[2];                                            // tokens that a piece of the row's cache holds
+    Gathered all[2];
+    float o[2][D / 8][2];
+    void clear() {
+        #pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            all[r] = nothing_gathered();
+            #pragma unroll
+            for (int n = 0; n < D / 8; ++n) o[r][n][0] = o[r][n][1] = 0.0f;
+        }
+    }
+    // weights: the row's, of what `rows` has; none changes nothing.
+    void add(int r, float weights, thread Attended<D>& rows) {
+        if (weights == 0.0f) return;
+        const Shares shares = all[r].add(rows.m[r], weights);
+        #pragma unroll
+        for (int n = 0; n < D / 8; ++n)
+            #pragma unroll
+            for (int e = 0; e < 2; ++e) o[r][n][e] = shares.sum(o[r][n][e], rows.o[r][n].thread_elements()[e]);
+    }
+    void before(int j0, thread Attended<D>& rows) {
+        if (j0 % PIECE != 0) return;                         // the same for all
+        #pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const float weights = simd_row_sum(rows.l[r]);
+            if (j0 % piece[r] != 0) continue;
+            add(r, weights, rows);
+            rows.reset(r);
+        }
+    }
+};
+
+template <typename E, int D, int BK>
+[[max_total_threads_per_threadgroup(FLASH_THREADS)]]
+kernel void flash_pieces(
+    device const float* Q           [[buffer(0)]],
+    device const E*     k_cache     [[buffer(1)]],
+    device const E*     v_cache     [[buffer(2)]],
+    device const int*   block_table [[buffer(3)]],
+    device const int*   lengths     [[buffer(4)]],
+    device const int*   first_row   [[buffer(5)]],
+    device float*       out         [[buffer(6)]],
+    device float*       partial     [[buffer(7)]],
+    device float*       part_stats  [[buffer(8)]],
+    constant int&       q_stride    [[buffer(9)]],
+    constant int&       nh          [[buffer(10)]],
+    constant int&       n_kv_head   [[buffer(11)]],
+    constant int&       block_size  [[buffer(12)]],
+    constant int&       max_blocks  [[buffer(13)]],
+    constant float&     scale       [[buffer(14)]],
+    constant int&       window      [[buffer(15)]],
+    constant float&     cap         [[buffer(16)]],
+    threadgroup E*      tiles       [[threadgroup(0)]],
+    uint3  tg     [[threadgroup_position_in_grid]],
+    uint3  groups [[threadgroups_per_grid]],
+    ushort tid    [[thread_index_in_threadgroup]],
+    ushort lane   [[thread_index_in_simdgroup]],
+    ushort sg     [[simdgroup_index_in_threadgroup]])
+{
+    const uint seq = tg.z;
+    const int first = first_row[seq], rows = first_row[seq + 1] - first, sharing = nh / n_kv_head, length = lengths[seq];
+    const bool whole = out != nullptr;
+    const int head = whole ? int(tg.x) : int(tg.x) * sharing, q0 = whole ? int(tg.y) * FLASH_ROWS : 0;
+    if (q0 >= rows) return;
+    const Mask mask = { scale, window, cap };
+    const Paged<D> place = { block_table + ulong(seq) * max_blocks, n_kv_head, head / sharing, block_size };
+    Queries<float> queried = { Q + ulong(first) * q_stride + head * D, ulong(q_stride), rows, length - rows, 1 };
+    int begin = mask.first_seen(queried.of(q0)) / BK * BK, end = min(length, queried.of(q0) + FLASH_ROWS);
+    if (!whole) {
+        queried.stride = D;
+        queried.count = sharing;
+        queried.step = 0;
+        const int piece = piece_of(length);
+        begin = max(begin, int(tg.y) * piece);
+        end = min(end, (int(tg.y) + 1) * piece);
+    }
+    const int mine = q0 + sg * 16 + simd_row(lane);
+    Attended<D> attended;
+    InPieces<D> pieces;
+    #pragma unroll
+    for (int r = 0; r < 2; ++r) pieces.piece[r] = piece_of(max(queried.of(mine + r * 8), 0) + 1);
+    pieces.clear();
+    attend<E, D, BK>(attended, pieces, queried, q0, k_cache, v_cache, place, mask, begin, end, tiles, tid, lane, sg);
+
+    #pragma unroll
+    for (int r = 0; r < 2; ++r) {
+        const float weights = simd_row_sum(attended.l[r]);
+        const int i = mine + r * 8;
+        if (i >= queried.count) continue;
+        if (whole) {
+            pieces.add(r, weights, attended);
+            const float scale_out = pieces.all[r].divisor();
+            device float* to = out + (ulong(first + i) * nh + head) * D + simd_col(lane);
+            #pragma unroll
+            for (int n = 0; n < D / 8; ++n) {
+                to[n * 8] = pieces.o[r][n][0] * scale_out;
+                to[n * 8 + 1] = pieces.o[r][n][1] * scale_out;
+            }
+            continue;
+        }
+        const ulong slot = (ulong(first) * nh + head + i) * groups.y + tg.y;
+        device float* to = partial + slot * D + simd_col(lane);
+        #pragma unroll
+        for (int n = 0; n < D / 8 && weights != 0.0f; ++n) {
+            to[n * 8] = attended.o[r][n].thread_elements()[0];
+            to[n * 8 + 1] = attended.o[r][n].thread_elements()[1];
+        }
+        if (simd_col(lane) == 0) {
+            part_stats[2 * slot] = attended.m[r];
+            part_stats[2 * slot + 1] = weights;
+        }
+    }
+}
+template [[host_name("flash_attention_pieces_f16_hs32")]]            kernel decltype(flash_pieces<half, 32, 64>) flash_pieces<half, 32, 64>;
+template [[host_name("flash_attention_pieces_f16_hs64")]]            kernel decltype(flash_pieces<half, 64, 64>) flash_pieces<half, 64, 64>;
+template [[host_name("flash_attention_pieces_f16_hs80")]]            kernel decltype(flash_pieces<half, 80, 64>) flash_pieces<half, 80, 64>;
+template [[host_name("flash_attention_pieces_f16_hs128")]]           kernel decltype(flash_pieces<half, 128, 32>) flash_pieces<half, 128, 32>;
+template [[host_name("flash_attention_pieces_bf16_hs32")]]           kernel decltype(flash_pieces<bfloat, 32, 64>) flash_pieces<bfloat, 32, 64>;
+template [[host_name("flash_attention_pieces_bf16_hs64")]]           kernel decltype(flash_pieces<bfloat, 64, 64>) flash_pieces<bfloat, 64, 64>;
+template [[host_name("flash_attention_pieces_bf16_hs80")]]           kernel decltype(flash_pieces<bfloat, 80, 64>) flash_pieces<bfloat, 80, 64>;
+template [[host_name("flash_attention_pieces_bf16_hs128")]]          kernel decltype(flash_pieces<bfloat, 128, 32>) flash_pieces<bfloat, 128, 32>;

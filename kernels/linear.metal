@@ -5,6 +5,7 @@
 //   linear_forward   out[n, m] = sum over k of x[n, k] W[m, k]
 //   matvec           out[n, m] = f(sum over k of x[n, k] W[m, k] + bias[m]) + residual[n, m],  f: none, gelu, silu, relu
 //   matmul_simd      out[n, m] = sum over k of x[n, k] W[m, k] + bias[m]
+//   matmul_few       the same, for few rows; a row has the same bits from both
 //
 // Shapes    W [M, K] row-major, a row an output: float, half (_f16) or bfloat (_bf16); x [N, K], out, residual [N, M]
 //           float; bias [M] float. bias and residual may be nil; out may be residual. Any N, M, K.
@@ -15,6 +16,7 @@
 #include <metal_stdlib>
 #include <metal_simdgroup_matrix>
 #include "activation.h"
+#include "ahead.h"
 #include "matvec.h"
 #include "simd_mma.h"
 #include "storage.h"
@@ -134,11 +136,16 @@ constant constexpr int DEPTH = 32;      // of K at a time
 constant constexpr int PITCH = 40;      // elements from row to row: 8 more than DEPTH spread the rows over the banks
 constant constexpr int THREADS = 128;
 
-// Rows first .. first + 63 of p, columns k0 .. k0 + 31, as a tile; zeros outside [rows, K].
-template <typename E>
+// A sum over k is added up from four, each over a quarter of K, whole tiles: where one simdgroup goes through all of K, and
+// where four share it.
+constant constexpr uint QUARTERS = 4;
+inline uint quarter_of(uint K) { return (K + QUARTERS * DEPTH - 1) / (QUARTERS * DEPTH) * DEPTH; }
+
+// Rows first .. first + ROWS - 1 of p, columns k0 .. k0 + 31, as a tile; zeros outside [rows, K]. COPYING threads call.
+template <int ROWS, int COPYING, typename E>
 inline void copy_tile(threadgroup E* tile, device const E* p, uint first, uint rows, uint k0, uint K, uint tid) {
     #pragma unroll
-    for (uint i = tid; i < TILE * DEPTH / 8; i += THREADS) {
+    for (uint i = tid; i < ROWS * DEPTH / 8; i += COPYING) {
         const uint r = i / (DEPTH / 8), c = (i % (DEPTH / 8)) * 8;
         const bool in = first + r < rows && k0 + c < K;
         threadgroup E* to = tile + r * PITCH + c;
@@ -152,10 +159,10 @@ inline void copy_tile(threadgroup E* tile, device const E* p, uint first, uint r
 }
 
 // The same, rounding floats.
-template <typename E>
+template <int ROWS, int COPYING, typename E>
 inline void copy_tile(threadgroup E* tile, device const float* p, uint first, uint rows, uint k0, uint K, uint tid) {
     #pragma unroll
-    for (uint i = tid; i < TILE * DEPTH / 4; i += THREADS) {
+    for (uint i = tid; i < ROWS * DEPTH / 4; i += COPYING) {
         const uint r = i / (DEPTH / 4), c = (i % (DEPTH / 4)) * 4;
         const bool in = first + r < rows && k0 + c < K;
         threadgroup E* to = tile + r * PITCH + c;
@@ -191,22 +198,28 @@ kernel void matmul_simd(
     constexpr uint HALF = TILE * PITCH, BOTH = 2 * HALF;
     const uint n0 = tg.y * TILE, m0 = tg.x * TILE, depth = uint(K);
     const uint row = (sg / 2) * 32, column = (sg % 2) * 32;     // of this simdgroup's 32 x 32
-    simdgroup_matrix<float, 8, 8> c[4][4];
+    const uint quarter = quarter_of(depth);
+    simdgroup_matrix<float, 8, 8> c[4][4];                      // of this quarter
+    float sums[4][4][2];                                        // of those before
     #pragma unroll
     for (int i = 0; i < 4; ++i)
         #pragma unroll
-        for (int j = 0; j < 4; ++j) c[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+        for (int j = 0; j < 4; ++j) {
+            c[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+            sums[i][j][0] = 0.0f;
+            sums[i][j][1] = 0.0f;
+        }
 
-    copy_tile(tiles, x, n0, uint(N), 0, depth, tid);
-    copy_tile(tiles + HALF, W, m0, uint(M), 0, depth, tid);
+    copy_tile<TILE, THREADS>(tiles, x, n0, uint(N), 0, depth, tid);
+    copy_tile<TILE, THREADS>(tiles + HALF, W, m0, uint(M), 0, depth, tid);
     tg_copy_commit();
     for (uint k0 = 0, turn = 0; k0 < depth; k0 += DEPTH, turn ^= 1) {
         tg_copy_wait<0>();
         threadgroup_barrier(mem_flags::mem_threadgroup);        // this tile is there, the other is no longer read
         if (k0 + DEPTH < depth) {
             threadgroup E* next = tiles + (turn ^ 1) * BOTH;
-            copy_tile(next, x, n0, uint(N), k0 + DEPTH, depth, tid);
-            copy_tile(next + HALF, W, m0, uint(M), k0 + DEPTH, depth, tid);
+            copy_tile<TILE, THREADS>(next, x, n0, uint(N), k0 + DEPTH, depth, tid);
+            copy_tile<TILE, THREADS>(next + HALF, W, m0, uint(M), k0 + DEPTH, depth, tid);
         }
         tg_copy_commit();
         threadgroup const E* a_tile = tiles + turn * BOTH + row * PITCH;
@@ -218,6 +231,15 @@ kernel void matmul_simd(
             simd_load_bt(b, b_tile + k, PITCH);
             simd_mma(c, a, b);
         }
+        if ((k0 + DEPTH) % quarter != 0 && k0 + DEPTH < depth) continue;
+        #pragma unroll
+        for (int i = 0; i < 4; ++i)
+            #pragma unroll
+            for (int j = 0; j < 4; ++j) {
+                sums[i][j][0] += c[i][j].thread_elements()[0];
+                sums[i][j][1] += c[i][j].thread_elements()[1];
+                c[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+            }
     }
 
     #pragma unroll
@@ -229,10 +251,117 @@ kernel void matmul_simd(
                 const uint n = n0 + row + i * 8 + simd_row(lane), m = m0 + column + j * 8 + simd_col(lane) + e;
                 if (n >= uint(N) || m >= uint(M)) continue;
                 const float b = bias != nullptr ? bias[m] : 0.0f;
-                out[ulong(n) * M + m] = c[i][j].thread_elements()[e] + b;
+                out[ulong(n) * M + m] = sums[i][j][e] + b;
             }
 }
 template [[host_name("matmul_simd_f16")]]       kernel decltype(matmul_simd<float, half>)    matmul_simd<float, half>;
 template [[host_name("matmul_simd_bf16")]]      kernel decltype(matmul_simd<float, bfloat>)  matmul_simd<float, bfloat>;
 template [[host_name("matmul_simd_f16_f16")]]   kernel decltype(matmul_simd<half, half>)     matmul_simd<half, half>;
 template [[host_name("matmul_simd_bf16_bf16")]] kernel decltype(matmul_simd<bfloat, bfloat>) matmul_simd<bfloat, bfloat>;
+
+// ---- Few rows: bound by the reads of W, which are under way before the kernel that makes x has ended (ahead.h). A threadgroup
+// has 16 rows and 16 outputs, each of its four simdgroups a quarter of K: W in tiles of threadgroup memory, x in registers.
+// Threadgroups (M / 16 rounded up, N / 16 rounded up), threadgroup (128); threadgroup(0): 4 * 5 * 16 * 40 elements;
+// threadgroup(1): 4 * 256 floats.
+constant constexpr int FEW = 16;        // rows, and outputs
+constant constexpr int STAGES = 5;      // tiles of W that a simdgroup has under way
+constant constexpr int ABREAST = 4;     // tiles of x
+
+// x[n, k] and x[n, k + 1]; zeros outside [N, K].
+inline float2 two_of(device const float* x, uint n, uint N, uint k, uint K) {
+    if (n >= N || k >= K) return float2(0.0f);
+    device const float* p = x + ulong(n) * K + k;
+    if (K % 2 == 0) return *(device const float2*)p;
+    return float2(p[0], k + 1 < K ? p[1] : 0.0f);
+}
+
+template <typename E>
+[[max_total_threads_per_threadgroup(THREADS)]]
+kernel void matmul_few(
+    device const float* x      [[buffer(0)]],
+    device const E*     W      [[buffer(1)]],
+    device float*       out    [[buffer(2)]],
+    device const float* bias   [[buffer(3)]],
+    constant int&       N      [[buffer(4)]],
+    constant int&       K      [[buffer(5)]],
+    constant int&       M      [[buffer(6)]],
+    threadgroup E*      tiles  [[threadgroup(0)]],
+    threadgroup float*  shared [[threadgroup(1)]],
+    uint2  tg   [[threadgroup_position_in_grid]],
+    ushort tid  [[thread_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]],
+    ushort sg   [[simdgroup_index_in_threadgroup]])
+{
+    const uint n0 = tg.y * FEW, m0 = tg.x * FEW, rows = uint(N), outputs = uint(M), depth = uint(K);
+    const uint quarter = quarter_of(depth), begin = sg * quarter, end = min(begin + quarter, depth);
+    threadgroup E* mine = tiles + sg * STAGES * FEW * PITCH;
+    #pragma unroll
+    for (uint s = 0; s < STAGES; ++s) {
+        if (begin + s * DEPTH < end) copy_tile<FEW, 32>(mine + s * FEW * PITCH, W, m0, outputs, begin + s * DEPTH, depth, lane);
+        tg_copy_commit();
+    }
+    await_dependency();
+
+    simdgroup_matrix<float, 8, 8> c[2][2];
+    #pragma unroll
+    for (int i = 0; i < 2; ++i)
+        #pragma unroll
+        for (int j = 0; j < 2; ++j) c[i][j] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
+    uint stage = 0;
+    for (uint k0 = begin; k0 < end; k0 += ABREAST * DEPTH) {
+        float2 read[ABREAST][2][4];
+        #pragma unroll
+        for (uint t = 0; t < ABREAST; ++t)
+            #pragma unroll
+            for (uint i = 0; i < 2; ++i)
+                #pragma unroll
+                for (uint k = 0; k < 4; ++k) {
+                    const uint column = k0 + t * DEPTH + k * 8 + simd_col(lane);
+                    read[t][i][k] = two_of(x, n0 + i * 8 + simd_row(lane), rows, column, depth);
+                }
+        #pragma unroll
+        for (uint t = 0; t < ABREAST; ++t) {
+            if (k0 + t * DEPTH >= end) break;                   // the same for the whole simdgroup
+            simdgroup_matrix<E, 8, 8> a[2][4], b[4][2];
+            #pragma unroll
+            for (int i = 0; i < 2; ++i)
+                #pragma unroll
+                for (int k = 0; k < 4; ++k) {
+                    a[i][k] = make_filled_simdgroup_matrix<E, 8, 8>(E(0.0f));
+                    a[i][k].thread_elements()[0] = E(read[t][i][k].x);
+                    a[i][k].thread_elements()[1] = E(read[t][i][k].y);
+                }
+            threadgroup E* tile = mine + stage * FEW * PITCH;
+            tg_copy_wait<STAGES - 1>();
+            simdgroup_barrier(mem_flags::mem_threadgroup);      // the tile is there
+            simd_load_bt(b, tile, PITCH);
+            simd_mma(c, a, b);
+            simdgroup_barrier(mem_flags::mem_threadgroup);      // it is no longer read
+            const uint next = k0 + (t + STAGES) * DEPTH;
+            if (next < end) copy_tile<FEW, 32>(tile, W, m0, outputs, next, depth, lane);
+            tg_copy_commit();
+            stage = stage + 1 == STAGES ? 0 : stage + 1;
+        }
+    }
+
+    #pragma unroll
+    for (int i = 0; i < 2; ++i)
+        #pragma unroll
+        for (int j = 0; j < 2; ++j)
+            #pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const uint at = (i * 8 + simd_row(lane)) * FEW + j * 8 + simd_col(lane) + e;
+                shared[sg * FEW * FEW + at] = c[i][j].thread_elements()[e];
+            }
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    for (uint i = tid; i < FEW * FEW; i += THREADS) {
+        const uint n = n0 + i / FEW, m = m0 + i % FEW;
+        if (n >= rows || m >= outputs) continue;
+        float sum = 0.0f;
+        for (uint q = 0; q < QUARTERS && q * quarter < depth; ++q) sum += shared[q * FEW * FEW + i];
+        const float b = bias != nullptr ? bias[m] : 0.0f;
+        out[ulong(n) * M + m] = sum + b;
+    }
+}
+template [[host_name("matmul_few_f16")]]  kernel decltype(matmul_few<half>)   matmul_few<half>;
+template [[host_name("matmul_few_bf16")]] kernel decltype(matmul_few<bfloat>) matmul_few<bfloat>;

@@ -244,8 +244,8 @@ pub(super) fn split(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     });
 }
 
-/// Pieces of 64 tokens; beyond 1,024 tokens, of 128.
-pub(super) fn decode_attend(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+/// Rows that decode over caches in pieces, and in how many: of 64 tokens; beyond 1,024 tokens, of 128.
+fn each_in_pieces(kernel: &Kernel, mut visit: impl FnMut(&Batch, usize)) {
     let hs = head_size(&kernel.name).unwrap_or(64) as usize;
     for (setting, lengths) in [
         ((2, 1, 16, 0, 0.0), &[1, 64, 0][..]),
@@ -257,8 +257,13 @@ pub(super) fn decode_attend(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     ] {
         let sequences: Vec<_> = lengths.iter().map(|&l| (l, 1)).collect();
         let batch = Batch::new(kernel, hs, setting, &sequences);
-        let parts = if lengths == [1100] { 16 } else { 5 };
-        let (partial, stats) = pieces_of(&batch, parts, |length| 64 * length.div_ceil(1024));
+        visit(&batch, if lengths == [1100] { 16 } else { 5 });
+    }
+}
+
+pub(super) fn decode_attend(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    each_in_pieces(kernel, |batch, parts| {
+        let (partial, stats) = pieces_of(batch, parts, |length| 64 * length.div_ceil(1024));
         let tolerance = Tolerance::of_scale(1e-5, &partial);
         batch
             .case(kernel)
@@ -266,7 +271,7 @@ pub(super) fn decode_attend(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
             .write("partial", partial, tolerance)
             .write("part_stats", stats, Tolerance { absolute: 1e-5, relative: 1e-5 })
             .visit(visit);
-    }
+    });
 }
 
 pub(super) fn combine(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
@@ -286,18 +291,45 @@ pub(super) fn combine(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     });
 }
 
+/// Q and the probabilities are rounded to the cache's type.
+fn rounding_of(kernel: &Kernel) -> f64 {
+    if scalar_of(kernel, "k_cache") == Scalar::Bf16 { 1.0 / 64.0 } else { 1.0 / 512.0 }
+}
+
 pub(super) fn flash(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
-    // Q and the probabilities are rounded to the cache's type.
-    let rounding = if scalar_of(kernel, "k_cache") == Scalar::Bf16 { 1.0 / 64.0 } else { 1.0 / 512.0 };
-    each_ragged(kernel, rounding, visit);
+    each_ragged(kernel, rounding_of(kernel), |_, case| case.visit(visit));
 }
 
 /// In floats, whatever the cache's type.
 pub(super) fn ragged(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
-    each_ragged(kernel, 1e-5, visit);
+    each_ragged(kernel, 1e-5, |_, case| case.visit(visit));
 }
 
-fn each_ragged(kernel: &Kernel, rounding: f64, visit: &mut dyn FnMut(Case)) {
+/// All pieces of ragged rows, and each piece of rows that decode.
+pub(super) fn flash_pieces(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    let rounding = rounding_of(kernel);
+    each_ragged(kernel, rounding, |batch, case| {
+        let most_rows = batch.sequences.iter().map(|s| s.1).max().unwrap_or(0);
+        let case = case.dim("groups", batch.nh).dim("pieces", most_rows.div_ceil(64));
+        case.nil("partial").nil("part_stats").visit(visit);
+    });
+    each_in_pieces(kernel, |batch, pieces| {
+        let (partial, stats) = pieces_of(batch, pieces, |length| 64 * length.div_ceil(1024));
+        let tolerance = Tolerance::of_scale(rounding, &partial);
+        let first_row: Vec<_> = (0..=batch.sequences.len()).collect();
+        batch
+            .case(kernel)
+            .dim("groups", batch.n_kv_head)
+            .dim("pieces", pieces)
+            .read("first_row", super::rows::indices(&first_row))
+            .nil("out")
+            .write("partial", partial, tolerance)
+            .write("part_stats", stats, Tolerance { absolute: rounding, relative: rounding })
+            .visit(visit);
+    });
+}
+
+fn each_ragged<'k>(kernel: &'k Kernel, rounding: f64, mut visit: impl FnMut(&Batch, CaseOf<'k>)) {
     for hs in head_sizes(kernel) {
         for &setting in SETTINGS {
             for sequences in [&[(1, 1)][..], &[(64, 50)], &[(70, 70), (5, 1)], &[(100, 3), (66, 65)], &[]] {
@@ -309,12 +341,12 @@ fn each_ragged(kernel: &Kernel, rounding: f64, visit: &mut dyn FnMut(Case)) {
                 for &(_, rows) in sequences {
                     first_row.push(first_row.last().copied().unwrap_or(0) + rows);
                 }
-                batch
+                let case = batch
                     .case(kernel)
                     .dim("most_rows", most_rows)
                     .read("first_row", super::rows::indices(&first_row))
-                    .write("out", wanted, tolerance)
-                    .visit(visit);
+                    .write("out", wanted, tolerance);
+                visit(&batch, case);
             }
         }
     }

@@ -40,11 +40,9 @@ pub(super) fn linear<L: Launcher>(
         return done.and_then(|()| d.bias_add(out, bias, n, *c));
     }
     match d.variants {
-        Variants::Invariant if linear.weight.is_narrow() => {
-            d.matmul_simd(x, &linear.weight, bias(linear), out, n)
-        }
-        Variants::Fast | Variants::Invariant => d.matvec(x, &linear.weight, bias(linear), None, out, n),
         Variants::Plain => boxes::linear(d, x, linear, out, n),
+        _ if d.takes_matrices(&linear.weight, n) => d.matmul_simd(x, &linear.weight, bias(linear), out, n),
+        _ => d.matvec(x, &linear.weight, bias(linear), None, out, n),
     }
 }
 
@@ -251,10 +249,14 @@ fn splits<L: Launcher>(
     step: &Step<Launched<L>>,
     shape: AttentionShape,
 ) -> bool {
-    let room = L::shape(&acts.part_stats).1 / (shape.n_head * DECODE_PIECES * 2).max(1);
     matches!(cache.shape.dtype, Dtype::F16 | Dtype::BF16)
         && matches!(shape.head_dim, 32 | 64 | 128 | 256)
-        && step.rows() <= room
+        && step.rows() <= split_rows(acts, shape)
+}
+
+/// Rows for whose pieces there is room.
+fn split_rows<L: Launcher>(acts: &Activations<Launched<L>>, shape: AttentionShape) -> usize {
+    L::shape(&acts.part_stats).1 / (shape.n_head * DECODE_PIECES * 2).max(1)
 }
 
 /// Pieces that the longest sequence of a step may have, as far as the width of its tables tells.
@@ -325,21 +327,57 @@ pub(super) fn attention<L: Launcher>(
         }
         return boxes::attention(d, acts, cache, step, shape);
     }
-    let spans = &step.batch.spans;
     d.cache_write(&acts.qkv, &step.slots, cache, step.rows(), shape.n_head)?;
     if decodes {
         return attend(d, acts, cache, step, shape, shape.qkv_width());
     }
-    let dims = [
-        ("n_seqs", spans.len()),
-        ("most_rows", spans.iter().map(|span| span.rows).max().unwrap_or(0)),
-        ("q_stride", shape.qkv_width()),
-    ];
+    if built && d.is_invariant() {
+        return attend_in_order(d, acts, cache, step, shape);
+    }
+    let dims =
+        [("n_seqs", step.batch.spans.len()), ("most_rows", most_rows(step)), ("q_stride", shape.qkv_width())];
     let name = match built {
         true => format!("flash_attention_paged{}_hs{hs}", suffix(dtype)),
         false => format!("attention_paged{}", suffix(dtype)),
     };
     Paged { acts, cache, step, shape }.run(d, &name, &dims, [whole(&step.first_rows), whole(&acts.attn)])
+}
+
+/// Rows of the sequence that has most.
+fn most_rows<L: Launcher>(step: &Step<Launched<L>>) -> usize {
+    step.batch.spans.iter().map(|span| span.rows).max().unwrap_or(0)
+}
+
+/// Attention in pieces that are put together in their order, which gives a row the same bits in any batch: each piece by a
+/// threadgroup of its own where every sequence has one row, else one after another.
+fn attend_in_order<L: Launcher>(
+    d: &Launched<L>,
+    acts: &Activations<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<()> {
+    let KvShape { head_dim: hs, dtype, n_kv_head, .. } = cache.shape;
+    let name = format!("flash_attention_pieces{}_hs{hs}", suffix(dtype));
+    let split = step.decodes() && step.rows() <= split_rows(acts, shape);
+    let (groups, pieces) = match split {
+        true => (n_kv_head, pieces(cache, step)),
+        false => (shape.n_head, most_rows(step).div_ceil(64)),
+    };
+    let dims = [
+        ("n_seqs", step.batch.spans.len()),
+        ("q_stride", shape.qkv_width()),
+        ("groups", groups),
+        ("pieces", pieces),
+    ];
+    let buffers = match split {
+        true => [Argument::Nil, whole(&acts.partial), whole(&acts.part_stats)],
+        false => [whole(&acts.attn), Argument::Nil, Argument::Nil],
+    };
+    let [out, partial, part_stats] = buffers;
+    let buffers = [whole(&step.first_rows), out, partial, part_stats];
+    Paged { acts, cache, step, shape }.run(d, &name, &dims, buffers)?;
+    if split { gather(d, acts, cache, step, shape) } else { Ok(()) }
 }
 
 /// What the kernels that attend over the pages of the cache have in common.
@@ -399,6 +437,17 @@ fn attend<L: Launcher>(
         return paged.run(d, &name, &[("q_stride", q_stride)], [whole(&acts.attn)]);
     }
     attend_in_pieces(d, acts, cache, step, shape, q_stride)?;
+    gather(d, acts, cache, step, shape)
+}
+
+/// The pieces of attention together, to `acts.attn`.
+fn gather<L: Launcher>(
+    d: &Launched<L>,
+    acts: &Activations<Launched<L>>,
+    cache: &KvLayer<Launched<L>>,
+    step: &Step<Launched<L>>,
+    shape: AttentionShape,
+) -> Result<()> {
     let (hs, parts) = (shape.head_dim, pieces(cache, step));
     let dims = [("N", step.rows()), ("nh", shape.n_head), ("hs", hs), ("parts", parts)];
     let buffers = [whole(&acts.partial), whole(&acts.part_stats), whole(&acts.attn)];
@@ -443,7 +492,8 @@ pub(super) fn lm_head<L: Launcher>(
     step: &Step<Launched<L>>,
 ) -> Result<()> {
     let (m, c) = (step.batch.outputs.len(), acts.shape.n_embd);
-    if !d.is_fast() || m > DECODE_ROWS && !d.is_invariant() {
+    let matrices = d.is_invariant() && head.is_narrow();
+    if !d.is_fast() || matrices || m > DECODE_ROWS && !d.is_invariant() {
         return boxes::lm_head(d, norm, head, acts, step);
     }
     let all = step.batch.outputs.iter().copied().eq(0..step.rows() as i32);

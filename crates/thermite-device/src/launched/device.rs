@@ -358,7 +358,7 @@ impl<L: Launcher> Device for Launched<L> {
             Variants::Plain if !weight.is_quantized() => {
                 self.run(&format!("linear_forward{}", weight.suffix()), &dims, &product, &[])
             }
-            Variants::Invariant if weight.is_narrow() => self.matmul_simd(x, weight, None, out, n),
+            _ if self.takes_matrices(weight, n) => self.matmul_simd(x, weight, None, out, n),
             _ => self.matvec(x, weight, None, None, out, n),
         }
     }
@@ -522,6 +522,11 @@ const MOST_ARGMAX_PARTS: usize = 128;
 /// Parts of all rows together, at most.
 const ARGMAX_ROOM: usize = 64 * MOST_ARGMAX_PARTS;
 
+/// Rows from which simdgroup matrices are faster than reading the weights for each row, where results may depend on it.
+const MATRIX_ROWS: usize = 5;
+/// Rows up to which products of simdgroup matrices take the kernel for few rows.
+const FEW_ROWS: usize = 64;
+
 /// The dimensions of heads in `n` rows.
 fn in_columns(columns: HeadColumns, n: usize) -> [(&'static str, usize); 5] {
     let HeadColumns { width, column, n_head, hs } = columns;
@@ -557,7 +562,13 @@ impl<L: Launcher> Launched<L> {
         Ok(Some((values, indices, parts)))
     }
 
-    /// `out = x W^T + bias` over simdgroup matrices, x rounded to the weights' type; those are narrow.
+    /// Whether a product of `n` rows that no vendor takes is one of simdgroup matrices.
+    pub(super) fn takes_matrices(&self, weight: &LaunchedMatrix<L::Buffer>, n: usize) -> bool {
+        weight.is_narrow() && (self.is_invariant() || self.is_fast() && n >= MATRIX_ROWS)
+    }
+
+    /// `out = x W^T + bias` over simdgroup matrices, x rounded to the weights' type; those are narrow. A row's sum is the
+    /// same whatever `n`.
     pub(super) fn matmul_simd(
         &self,
         x: &L::Buffer,
@@ -568,7 +579,8 @@ impl<L: Launcher> Launched<L> {
     ) -> Result<()> {
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
         let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias)];
-        self.run(&format!("matmul_simd{}", weight.suffix()), &dims, &buffers, &[])
+        let kernel = if n <= FEW_ROWS { "matmul_few" } else { "matmul_simd" };
+        self.run(&format!("{kernel}{}", weight.suffix()), &dims, &buffers, &[])
     }
 
     /// `out = x W^T + bias + residual`, a simdgroup a row of `W`; `residual` may be `out`.

@@ -103,6 +103,34 @@ pub(super) static FLASH_ATTENTION: &[Contract] = &[
         dispatch: Dispatch::Groups { grid: ["nh", "ceil(most_rows / 64)", "n_seqs"], threads: "128" },
         threadgroup_memory: &[MATRIX_TILES],
     },
+    // With `out`: groups = nh, and pieces of 64 rows; else groups = n_kv_head, and pieces of the cache.
+    Contract {
+        kernel: "flash_attention_pieces",
+        buffers: &[
+            read("Q", &["N", "q_stride"]),
+            read("k_cache", CACHE),
+            read("v_cache", CACHE),
+            read("block_table", &["n_seqs", "max_blocks"]).below("n_blocks"),
+            read("lengths", &["n_seqs"]).below("max_blocks * block_size + 1"),
+            read("first_row", &["n_seqs + 1"]).below("N + 1"),
+            write("out", &["N", "nh", "built_hs"]).or_nil(),
+            write("partial", &["N", "nh", "pieces", "built_hs"]).or_nil(),
+            write("part_stats", &["N", "nh", "pieces", "2"]).or_nil(),
+        ],
+        conditions: &[
+            "1 <= block_size",
+            "1 <= n_kv_head",
+            "nh % n_kv_head == 0",
+            "nh <= 64 * n_kv_head",
+            "nh * built_hs <= q_stride",
+            "q_stride % 4 == 0",
+            "1 <= groups",
+            "nh % groups == 0",
+            "groups % n_kv_head == 0",
+        ],
+        dispatch: Dispatch::Groups { grid: ["groups", "pieces", "n_seqs"], threads: "128" },
+        threadgroup_memory: &[MATRIX_TILES],
+    },
 ];
 
 /// 16-bit tiles of 64 query rows, then of 64 keys and values (32 from head size 128 on), rows padded by 8.
@@ -196,7 +224,7 @@ pub(super) static DECODE_ATTENTION: &[Contract] = &[
         kernel: "attention_decode_combine",
         buffers: &[read("partial", PARTIAL), read("part_stats", STATS), write("out", &["N", "nh", "hs"])],
         conditions: &[],
-        dispatch: Dispatch::Groups { grid: ["nh", "N", "1"], threads: "256" },
-        threadgroup_memory: &["4 * ceil(threads / 32) * hs"],
+        dispatch: Dispatch::Groups { grid: ["nh", "N", "1"], threads: "32 * ceil(hs / 32)" },
+        threadgroup_memory: &[],
     },
 ];

@@ -59,6 +59,19 @@ pub(super) static LINEAR: &[Contract] = &[
         // Two tiles of x and of W: 64 rows of 32 elements, padded to 40, of two bytes.
         threadgroup_memory: &["2 * (64 + 64) * 40 * 2"],
     },
+    Contract {
+        kernel: "matmul_few",
+        buffers: &[
+            read("x", &["N", "K"]),
+            read("W", &["M", "K"]).ahead(),
+            write("out", &["N", "M"]),
+            read("bias", &["M"]).or_nil(),
+        ],
+        conditions: &["1 <= K"],
+        dispatch: Dispatch::Groups { grid: ["ceil(M / 16)", "ceil(N / 16)", "1"], threads: "128" },
+        // For each simdgroup five tiles of W, 16 rows of 32 elements, padded to 40, of two bytes; and 16 x 16 sums.
+        threadgroup_memory: &["4 * 5 * 16 * 40 * 2", "4 * 4 * 16 * 16"],
+    },
 ];
 
 const CACHE: &[&str] = &["n_blocks", "n_kv_head", "block_size", "hs"];
