@@ -4,8 +4,9 @@
 //   narrow           out[i] = x[i], rounded to half or bfloat: what the vendor's product takes beside narrow weights
 //   linear_forward   out[n, m] = sum over k of x[n, k] W[m, k]
 //   matvec           out[n, m] = f(sum over k of x[n, k] W[m, k] + bias[m]) + residual[n, m],  f: none, gelu, silu, relu
-//   matmul_simd      out[n, m] = sum over k of x[n, k] W[m, k] + bias[m]
+//   matmul_simd      out[n, m] = sum over k of x[n, k] W[m, k] + bias[m] + residual[n, m]
 //   matmul_few       the same, for few rows; a row has the same bits from both
+//   matmul_few_swiglu, matmul_few_geglu   out[n, m] = f(sum over k of x[n, k] W_gate[m, k]) * sum over k of x[n, k] W_up[m, k]
 //
 // Shapes    W [M, K] row-major, a row an output: float, half (_f16) or bfloat (_bf16); x [N, K], out, residual [N, M]
 //           float; bias [M] float. bias and residual may be nil; out may be residual. Any N, M, K.
@@ -179,17 +180,25 @@ inline void copy_tile(threadgroup E* tile, device const float* p, uint first, ui
     }
 }
 
+// One output, its sum over K given.
+inline void finish(device float* out, float sum, device const float* bias, device const float* residual, uint m, ulong at) {
+    if (bias != nullptr) sum += bias[m];
+    if (residual != nullptr) sum += residual[at];
+    out[at] = sum;
+}
+
 template <typename X, typename E>
 [[max_total_threads_per_threadgroup(THREADS)]]
 kernel void matmul_simd(
-    device const X*     x     [[buffer(0)]],
-    device const E*     W     [[buffer(1)]],
-    device float*       out   [[buffer(2)]],
-    device const float* bias  [[buffer(3)]],
-    constant int&       N     [[buffer(4)]],
-    constant int&       K     [[buffer(5)]],
-    constant int&       M     [[buffer(6)]],
-    threadgroup E*      tiles [[threadgroup(0)]],
+    device const X*     x        [[buffer(0)]],
+    device const E*     W        [[buffer(1)]],
+    device float*       out      [[buffer(2)]],
+    device const float* bias     [[buffer(3)]],
+    device const float* residual [[buffer(4)]],
+    constant int&       N        [[buffer(5)]],
+    constant int&       K        [[buffer(6)]],
+    constant int&       M        [[buffer(7)]],
+    threadgroup E*      tiles    [[threadgroup(0)]],
     uint2  tg   [[threadgroup_position_in_grid]],
     ushort tid  [[thread_index_in_threadgroup]],
     ushort lane [[thread_index_in_simdgroup]],
@@ -250,8 +259,7 @@ kernel void matmul_simd(
             for (int e = 0; e < 2; ++e) {
                 const uint n = n0 + row + i * 8 + simd_row(lane), m = m0 + column + j * 8 + simd_col(lane) + e;
                 if (n >= uint(N) || m >= uint(M)) continue;
-                const float b = bias != nullptr ? bias[m] : 0.0f;
-                out[ulong(n) * M + m] = sums[i][j][e] + b;
+                finish(out, sums[i][j][e], bias, residual, m, ulong(n) * M + m);
             }
 }
 template [[host_name("matmul_simd_f16")]]       kernel decltype(matmul_simd<float, half>)    matmul_simd<float, half>;
@@ -261,8 +269,8 @@ template [[host_name("matmul_simd_bf16_bf16")]] kernel decltype(matmul_simd<bflo
 
 // ---- Few rows: bound by the reads of W, which are under way before the kernel that makes x has ended (ahead.h). A threadgroup
 // has 16 rows and 16 outputs, each of its four simdgroups a quarter of K: W in tiles of threadgroup memory, x in registers.
-// Threadgroups (M / 16 rounded up, N / 16 rounded up), threadgroup (128); threadgroup(0): 4 * 5 * 16 * 40 elements;
-// threadgroup(1): 4 * 256 floats.
+// Threadgroups (M / 16 rounded up, N / 16 rounded up), where there are two matrices (M / 8 rounded up, ..); threadgroup (128);
+// threadgroup(0): 4 * 5 * 16 * 40 elements; threadgroup(1): 4 * 256 floats.
 constant constexpr int FEW = 16;        // rows, and outputs
 constant constexpr int STAGES = 5;      // tiles of W that a simdgroup has under way
 constant constexpr int ABREAST = 4;     // tiles of x
@@ -275,29 +283,34 @@ inline float2 two_of(device const float* x, uint n, uint N, uint k, uint K) {
     return float2(p[0], k + 1 < K ? p[1] : 0.0f);
 }
 
+// What a threadgroup's sixteen outputs are: of one matrix, or eight of each of two.
 template <typename E>
-[[max_total_threads_per_threadgroup(THREADS)]]
-kernel void matmul_few(
-    device const float* x      [[buffer(0)]],
-    device const E*     W      [[buffer(1)]],
-    device float*       out    [[buffer(2)]],
-    device const float* bias   [[buffer(3)]],
-    constant int&       N      [[buffer(4)]],
-    constant int&       K      [[buffer(5)]],
-    constant int&       M      [[buffer(6)]],
-    threadgroup E*      tiles  [[threadgroup(0)]],
-    threadgroup float*  shared [[threadgroup(1)]],
-    uint2  tg   [[threadgroup_position_in_grid]],
-    ushort tid  [[thread_index_in_threadgroup]],
-    ushort lane [[thread_index_in_simdgroup]],
-    ushort sg   [[simdgroup_index_in_threadgroup]])
-{
-    const uint n0 = tg.y * FEW, m0 = tg.x * FEW, rows = uint(N), outputs = uint(M), depth = uint(K);
-    const uint quarter = quarter_of(depth), begin = sg * quarter, end = min(begin + quarter, depth);
+struct OneMatrix {
+    device const E* W;
+    void copy(threadgroup E* tile, uint m0, uint M, uint k0, uint K, uint lane) {
+        copy_tile<FEW, 32>(tile, W, m0, M, k0, K, lane);
+    }
+};
+template <typename E>
+struct TwoMatrices {
+    device const E* gate;
+    device const E* up;
+    void copy(threadgroup E* tile, uint m0, uint M, uint k0, uint K, uint lane) {
+        copy_tile<FEW / 2, 32>(tile, gate, m0, M, k0, K, lane);
+        copy_tile<FEW / 2, 32>(tile + FEW / 2 * PITCH, up, m0, M, k0, K, lane);
+    }
+};
+
+// The rows n0 .. n0 + 15 of x times the outputs from m0 on: each quarter's sums in shared [4, 16, 16]. The whole threadgroup
+// calls.
+template <typename E, typename Weights>
+inline void multiply_few(Weights weights, device const float* x, uint n0, uint N, uint m0, uint M, uint K,
+                         threadgroup E* tiles, threadgroup float* shared, ushort lane, ushort sg) {
+    const uint quarter = quarter_of(K), begin = sg * quarter, end = min(begin + quarter, K);
     threadgroup E* mine = tiles + sg * STAGES * FEW * PITCH;
     #pragma unroll
     for (uint s = 0; s < STAGES; ++s) {
-        if (begin + s * DEPTH < end) copy_tile<FEW, 32>(mine + s * FEW * PITCH, W, m0, outputs, begin + s * DEPTH, depth, lane);
+        if (begin + s * DEPTH < end) weights.copy(mine + s * FEW * PITCH, m0, M, begin + s * DEPTH, K, lane);
         tg_copy_commit();
     }
     await_dependency();
@@ -317,7 +330,7 @@ kernel void matmul_few(
                 #pragma unroll
                 for (uint k = 0; k < 4; ++k) {
                     const uint column = k0 + t * DEPTH + k * 8 + simd_col(lane);
-                    read[t][i][k] = two_of(x, n0 + i * 8 + simd_row(lane), rows, column, depth);
+                    read[t][i][k] = two_of(x, n0 + i * 8 + simd_row(lane), N, column, K);
                 }
         #pragma unroll
         for (uint t = 0; t < ABREAST; ++t) {
@@ -338,7 +351,7 @@ kernel void matmul_few(
             simd_mma(c, a, b);
             simdgroup_barrier(mem_flags::mem_threadgroup);      // it is no longer read
             const uint next = k0 + (t + STAGES) * DEPTH;
-            if (next < end) copy_tile<FEW, 32>(tile, W, m0, outputs, next, depth, lane);
+            if (next < end) weights.copy(tile, m0, M, next, K, lane);
             tg_copy_commit();
             stage = stage + 1 == STAGES ? 0 : stage + 1;
         }
@@ -354,14 +367,71 @@ kernel void matmul_few(
                 shared[sg * FEW * FEW + at] = c[i][j].thread_elements()[e];
             }
     threadgroup_barrier(mem_flags::mem_threadgroup);
+}
+
+// The sum over K of output i of the 16 x 16.
+inline float all_quarters(threadgroup const float* shared, uint i, uint K) {
+    float sum = 0.0f;
+    for (uint q = 0; q < QUARTERS && q * quarter_of(K) < K; ++q) sum += shared[q * FEW * FEW + i];
+    return sum;
+}
+
+template <typename E>
+[[max_total_threads_per_threadgroup(THREADS)]]
+kernel void matmul_few(
+    device const float* x        [[buffer(0)]],
+    device const E*     W        [[buffer(1)]],
+    device float*       out      [[buffer(2)]],
+    device const float* bias     [[buffer(3)]],
+    device const float* residual [[buffer(4)]],
+    constant int&       N        [[buffer(5)]],
+    constant int&       K        [[buffer(6)]],
+    constant int&       M        [[buffer(7)]],
+    threadgroup E*      tiles    [[threadgroup(0)]],
+    threadgroup float*  shared   [[threadgroup(1)]],
+    uint2  tg   [[threadgroup_position_in_grid]],
+    ushort tid  [[thread_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]],
+    ushort sg   [[simdgroup_index_in_threadgroup]])
+{
+    const uint n0 = tg.y * FEW, m0 = tg.x * FEW;
+    OneMatrix<E> weights = { W };
+    multiply_few<E>(weights, x, n0, uint(N), m0, uint(M), uint(K), tiles, shared, lane, sg);
     for (uint i = tid; i < FEW * FEW; i += THREADS) {
         const uint n = n0 + i / FEW, m = m0 + i % FEW;
-        if (n >= rows || m >= outputs) continue;
-        float sum = 0.0f;
-        for (uint q = 0; q < QUARTERS && q * quarter < depth; ++q) sum += shared[q * FEW * FEW + i];
-        const float b = bias != nullptr ? bias[m] : 0.0f;
-        out[ulong(n) * M + m] = sum + b;
+        if (n < uint(N) && m < uint(M)) finish(out, all_quarters(shared, i, uint(K)), bias, residual, m, ulong(n) * M + m);
     }
 }
 template [[host_name("matmul_few_f16")]]  kernel decltype(matmul_few<half>)   matmul_few<half>;
 template [[host_name("matmul_few_bf16")]] kernel decltype(matmul_few<bfloat>) matmul_few<bfloat>;
+
+template <typename E, typename F>
+[[max_total_threads_per_threadgroup(THREADS)]]
+kernel void gate_few(
+    device const float* x      [[buffer(0)]],
+    device const E*     W_gate [[buffer(1)]],
+    device const E*     W_up   [[buffer(2)]],
+    device float*       out    [[buffer(3)]],
+    constant int&       N      [[buffer(4)]],
+    constant int&       K      [[buffer(5)]],
+    constant int&       M      [[buffer(6)]],
+    threadgroup E*      tiles  [[threadgroup(0)]],
+    threadgroup float*  shared [[threadgroup(1)]],
+    uint2  tg   [[threadgroup_position_in_grid]],
+    ushort tid  [[thread_index_in_threadgroup]],
+    ushort lane [[thread_index_in_simdgroup]],
+    ushort sg   [[simdgroup_index_in_threadgroup]])
+{
+    constexpr uint PAIRS = FEW / 2;
+    const uint n0 = tg.y * FEW, m0 = tg.x * PAIRS;
+    TwoMatrices<E> weights = { W_gate, W_up };
+    multiply_few<E>(weights, x, n0, uint(N), m0, uint(M), uint(K), tiles, shared, lane, sg);
+    const uint r = tid / PAIRS, c = tid % PAIRS, n = n0 + r, m = m0 + c;
+    if (n >= uint(N) || m >= uint(M)) return;
+    const float gate = all_quarters(shared, r * FEW + c, uint(K)), up = all_quarters(shared, r * FEW + PAIRS + c, uint(K));
+    out[ulong(n) * M + m] = F()(gate) * up;
+}
+template [[host_name("matmul_few_swiglu_f16")]]  kernel decltype(gate_few<half, Silu>)   gate_few<half, Silu>;
+template [[host_name("matmul_few_swiglu_bf16")]] kernel decltype(gate_few<bfloat, Silu>) gate_few<bfloat, Silu>;
+template [[host_name("matmul_few_geglu_f16")]]   kernel decltype(gate_few<half, Gelu>)   gate_few<half, Gelu>;
+template [[host_name("matmul_few_geglu_bf16")]]  kernel decltype(gate_few<bfloat, Gelu>) gate_few<bfloat, Gelu>;

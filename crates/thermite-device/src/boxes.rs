@@ -483,31 +483,37 @@ pub fn mlp_block<D: Device>(
     acts: &mut Activations<D>,
     step: &Step<D>,
 ) -> Result<()> {
-    let (n, c, inner) = (step.rows(), acts.shape.n_embd, acts.shape.n_inner);
+    let (n, c) = (step.rows(), acts.shape.n_embd);
     residual_norm(d, &weights.norm, &mut acts.residual, &acts.branch, &mut acts.normed, n, c)?;
+    expand(d, weights, acts, n)?;
+    d.linear(&acts.act, &weights.down, &mut acts.branch, n)?;
+    norm_branch(d, weights.post_norm.as_ref(), acts, n)?;
+    d.residual_add(&mut acts.residual, &acts.branch, n * c)
+}
+
+/// From the normed rows to what the down projection takes: up, and gate, and the activation.
+pub fn expand<D: Device>(d: &D, weights: &MlpWeights<D>, acts: &mut Activations<D>, n: usize) -> Result<()> {
+    let inner = acts.shape.n_inner;
     match &weights.expand {
         Expand::Plain { up, activation } => {
             d.linear(&acts.normed, up, &mut acts.up, n)?;
             let (x, out) = (&acts.up, &mut acts.act);
             match activation {
-                Activation::Gelu => d.gelu_forward(x, out, n * inner)?,
-                Activation::Silu => d.silu_forward(x, out, n * inner)?,
-                Activation::Relu => d.relu_forward(x, out, n * inner)?,
-                Activation::Sigmoid => d.sigmoid_forward(x, out, n * inner)?,
+                Activation::Gelu => d.gelu_forward(x, out, n * inner),
+                Activation::Silu => d.silu_forward(x, out, n * inner),
+                Activation::Relu => d.relu_forward(x, out, n * inner),
+                Activation::Sigmoid => d.sigmoid_forward(x, out, n * inner),
             }
         }
         Expand::Gated { gate, up, kind } => {
             d.linear_pair(&acts.normed, [gate, up], [&mut acts.gate, &mut acts.up], n)?;
             let (gate, up, out) = (&acts.gate, &acts.up, &mut acts.act);
             match kind {
-                Gate::SwiGlu => d.swiglu_forward(gate, up, out, n * inner)?,
-                Gate::GeGlu => d.geglu_forward(gate, up, out, n * inner)?,
+                Gate::SwiGlu => d.swiglu_forward(gate, up, out, n * inner),
+                Gate::GeGlu => d.geglu_forward(gate, up, out, n * inner),
             }
         }
     }
-    d.linear(&acts.act, &weights.down, &mut acts.branch, n)?;
-    norm_branch(d, weights.post_norm.as_ref(), acts, n)?;
-    d.residual_add(&mut acts.residual, &acts.branch, n * c)
 }
 
 /// [`Device::lm_head`] in primitive kernels.

@@ -142,7 +142,7 @@ fn layer(d: &Emulated, family: Family, rows: [usize; 2]) -> (Vec<f32>, BTreeSet<
     let mut cache = d.kv_layer(kv).unwrap();
     let (depths, tables) = ([20, 5], [[5, 2, 7], [0, 6, 3]]);
     let widths = ActivationShape {
-        rows: 64,
+        rows: 80,
         outputs: 2,
         n_embd: N_EMBD,
         attention: shape,
@@ -270,6 +270,42 @@ fn prefill_attends_over_the_pages() {
     assert!(launched.contains("flash_attention_paged_f16_hs64"), "{launched:?}");
     let launched = check(Family { head_dim: 48, ..family }, [1, 6], 2e-3);
     assert!(!launched.iter().any(|name| name.contains("paged")), "{launched:?}");
+}
+
+#[test]
+fn many_rows_take_few_launches() {
+    let family = Family { cache: Dtype::F16, weights: WeightType::BF16, ..LLAMA };
+    let launched = check(family, [7, 13], 1e-2);
+    let wanted = [
+        "rmsnorm_forward_v4",
+        "matmul_few_bf16",
+        "place_heads_f16",
+        "flash_attention_paged_f16_hs64",
+        "matmul_few_swiglu_bf16",
+    ];
+    assert_eq!(launched, names(&wanted));
+    let gpt2 = Family { gpt2: true, ..family };
+    assert!(check(gpt2, [7, 13], 1e-2).contains("gelu_forward_v4"));
+    let gemma3 = Family { head_norms: true, post_norms: true, gate: Gate::GeGlu, window: 7, ..family };
+    let launched = check(gemma3, [7, 13], 1e-2);
+    assert!(launched.contains("matmul_few_geglu_bf16") && launched.contains("rmsnorm_add"), "{launched:?}");
+}
+
+/// Where the kernels for few rows give way to those for many.
+#[test]
+fn a_row_has_the_same_bits_among_many() {
+    let d = Emulated::open(Build::Fast, Variants::Invariant).unwrap();
+    let llama = Family { cache: Dtype::F16, ..LLAMA };
+    let gemma2 =
+        Family { post_norms: true, gate: Gate::GeGlu, cap: 5.0, weights: WeightType::BF16, ..llama };
+    for family in [llama, gemma2, Family { gpt2: true, ..llama }] {
+        let (few, launched) = layer(&d, family, [1, 1]);
+        assert!(launched.iter().any(|name| name.starts_with("matmul_few_")), "{launched:?}");
+        let (many, launched) = layer(&d, family, [28, 43]);
+        assert!(launched.iter().any(|name| name.starts_with("matmul_simd_")), "{launched:?}");
+        let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&few[..N_EMBD]), bits(&many[..N_EMBD]));
+    }
 }
 
 #[test]

@@ -115,17 +115,50 @@ pub(super) fn matvec(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
 
 pub(super) fn matmul(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
     for &(n, k, m) in SHAPES {
-        for with_bias in [false, true] {
+        for (with_bias, with_residual) in [(false, false), (true, false), (true, true)] {
             let Inputs { x, w, bias, .. } = inputs(kernel, [n, k, m]);
-            // x is rounded to W's type as it is read.
-            let rounded = Data::store(w.scalar(), &x.values());
-            let product = product(&rounded.values(), &w.values(), [n, k, m]);
+            let residual = stored(kernel, "residual", &Generator::new(82).bell(n * m, 1.0));
+            let product = rounded_product(&x, &w, [n, k, m]);
             let biased = |i: usize| if with_bias { bias.value(i % m) } else { 0.0 };
-            let wanted: Vec<_> = product.iter().enumerate().map(|(i, sum)| sum + biased(i)).collect();
+            let added = |i: usize| if with_residual { residual.value(i) } else { 0.0 };
+            let wanted: Vec<_> =
+                product.iter().enumerate().map(|(i, sum)| sum + biased(i) + added(i)).collect();
             let tolerance = Tolerance::of_scale(1e-5, &wanted);
             let case = CaseOf::new(kernel, &[("N", n), ("K", k), ("M", m)]).read("x", x).read("W", w);
             let case = if with_bias { case.read("bias", bias) } else { case.nil("bias") };
+            let case = if with_residual { case.read("residual", residual) } else { case.nil("residual") };
             case.write("out", wanted, tolerance).visit(visit);
         }
+    }
+}
+
+/// The product with x rounded to W's type, as the kernels over simdgroup matrices have it.
+fn rounded_product(x: &Data, w: &Data, shape: [usize; 3]) -> Vec<f64> {
+    product(&Data::store(w.scalar(), &x.values()).values(), &w.values(), shape)
+}
+
+pub(super) fn few_swiglu(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    gate_few(kernel, silu_of, visit);
+}
+
+pub(super) fn few_geglu(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
+    gate_few(kernel, gelu_of, visit);
+}
+
+fn gate_few(kernel: &Kernel, activation: fn(f64) -> f64, visit: &mut dyn FnMut(Case)) {
+    for &(n, k, m) in SHAPES {
+        let mut generator = Generator::new(83);
+        let x = stored(kernel, "x", &generator.bell(n * k, 1.0));
+        let gate = stored(kernel, "W_gate", &generator.bell(m * k, 0.1));
+        let up = stored(kernel, "W_up", &generator.bell(m * k, 0.1));
+        let [gates, ups] = [&gate, &up].map(|w| rounded_product(&x, w, [n, k, m]));
+        let wanted: Vec<_> = gates.iter().zip(&ups).map(|(g, u)| activation(*g) * u).collect();
+        let tolerance = Tolerance::of_scale(1e-5, &wanted);
+        CaseOf::new(kernel, &[("N", n), ("K", k), ("M", m)])
+            .read("x", x)
+            .read("W_gate", gate)
+            .read("W_up", up)
+            .write("out", wanted, tolerance)
+            .visit(visit);
     }
 }

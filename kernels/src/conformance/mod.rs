@@ -144,6 +144,8 @@ static FAMILIES: &[(&str, Family)] = &[
     ("matvec", linear::matvec),
     ("matmul_simd", linear::matmul),
     ("matmul_few", linear::matmul),
+    ("matmul_few_swiglu", linear::few_swiglu),
+    ("matmul_few_geglu", linear::few_geglu),
     ("decode_qkv", decode::qkv),
     ("decode_swiglu", decode::swiglu),
     ("decode_geglu", decode::geglu),

@@ -6,7 +6,9 @@ use thermite_formats::FileBytes;
 use thermite_kernels::contract::attention_tiles;
 
 use super::matrix::suffix;
-use super::{Argument, Launched, LaunchedMatrix, Launcher, Product, Variants, boxes, optional, whole};
+use super::{
+    Argument, Launched, LaunchedMatrix, Launcher, Product, Variants, attention, boxes, optional, rows, whole,
+};
 use crate::{
     Activations, AttentionShape, AttentionWeights, Device, Dtype, Error, HeadColumns, HeadRows, KvLayer,
     KvShape, Linear, MatrixView, MlpWeights, Norm, Result, Step,
@@ -353,12 +355,12 @@ impl<L: Launcher> Device for Launched<L> {
             return done;
         }
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
-        let product = [whole(x), whole(&weight.buffer), whole(out)];
         match self.variants {
             Variants::Plain if !weight.is_quantized() => {
-                self.run(&format!("linear_forward{}", weight.suffix()), &dims, &product, &[])
+                let buffers = [whole(x), whole(&weight.buffer), whole(out)];
+                self.run(&format!("linear_forward{}", weight.suffix()), &dims, &buffers, &[])
             }
-            _ if self.takes_matrices(weight, n) => self.matmul_simd(x, weight, None, out, n),
+            _ if self.takes_matrices(weight, n) => self.matmul_simd(&product),
             _ => self.matvec(x, weight, None, None, out, n),
         }
     }
@@ -485,10 +487,10 @@ impl<L: Launcher> Device for Launched<L> {
         step: &Step<Self>,
         shape: AttentionShape,
     ) -> Result<()> {
-        boxes::attention(self, acts, cache, step, shape)
+        attention::attention(self, acts, cache, step, shape)
     }
     fn linear(&self, x: &L::Buffer, linear: &Linear<Self>, out: &mut L::Buffer, n: usize) -> Result<()> {
-        boxes::linear(self, x, linear, out, n)
+        rows::linear(self, x, linear, out, n)
     }
     fn layer(
         &self,
@@ -526,6 +528,8 @@ const ARGMAX_ROOM: usize = 64 * MOST_ARGMAX_PARTS;
 const MATRIX_ROWS: usize = 5;
 /// Rows up to which products of simdgroup matrices take the kernel for few rows.
 const FEW_ROWS: usize = 64;
+/// Multiply-adds up to which that kernel is faster than the vendor's: its rows' reads then come from the cache.
+const SMALL_PRODUCT: usize = 1 << 26;
 
 /// The dimensions of heads in `n` rows.
 fn in_columns(columns: HeadColumns, n: usize) -> [(&'static str, usize); 5] {
@@ -541,7 +545,12 @@ impl<L: Launcher> Launched<L> {
         tiles.map(|(br, bc)| (br as usize, bc as usize)).map_err(|e| failed(e.to_string()))
     }
 
-    fn elementwise(&self, name: &str, buffers: &[Argument<'_, L::Buffer>], n: usize) -> Result<()> {
+    pub(super) fn elementwise(
+        &self,
+        name: &str,
+        buffers: &[Argument<'_, L::Buffer>],
+        n: usize,
+    ) -> Result<()> {
         // the vector variants cover the tail themselves
         self.run(&self.vectored(name, 4), &[("N", n)], buffers, &[])
     }
@@ -562,23 +571,24 @@ impl<L: Launcher> Launched<L> {
         Ok(Some((values, indices, parts)))
     }
 
+    /// Whether a product of `n` rows goes to the kernel for few, whatever the vendor has.
+    pub(super) fn takes_few(&self, weight: &LaunchedMatrix<L::Buffer>, n: usize) -> bool {
+        let is_small = n >= MATRIX_ROWS && n * weight.rows * weight.cols <= SMALL_PRODUCT;
+        weight.is_narrow() && n <= FEW_ROWS && (self.is_invariant() || self.is_fast() && is_small)
+    }
+
     /// Whether a product of `n` rows that no vendor takes is one of simdgroup matrices.
     pub(super) fn takes_matrices(&self, weight: &LaunchedMatrix<L::Buffer>, n: usize) -> bool {
         weight.is_narrow() && (self.is_invariant() || self.is_fast() && n >= MATRIX_ROWS)
     }
 
-    /// `out = x W^T + bias` over simdgroup matrices, x rounded to the weights' type; those are narrow. A row's sum is the
-    /// same whatever `n`.
-    pub(super) fn matmul_simd(
-        &self,
-        x: &L::Buffer,
-        weight: &LaunchedMatrix<L::Buffer>,
-        bias: Option<&L::Buffer>,
-        out: &L::Buffer,
-        n: usize,
-    ) -> Result<()> {
+    /// A product over simdgroup matrices, x rounded to the weights' type; those are narrow. A row's sum is the same whatever
+    /// `n`.
+    pub(super) fn matmul_simd(&self, product: &Product<'_, L::Buffer>) -> Result<()> {
+        let &Product { x, weight, bias, accumulates, out, n } = product;
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
-        let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias)];
+        let residual = accumulates.then_some(out);
+        let buffers = [whole(x), whole(&weight.buffer), whole(out), optional(bias), optional(residual)];
         let kernel = if n <= FEW_ROWS { "matmul_few" } else { "matmul_simd" };
         self.run(&format!("{kernel}{}", weight.suffix()), &dims, &buffers, &[])
     }

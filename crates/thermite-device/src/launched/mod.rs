@@ -4,11 +4,13 @@
 //! arguments. [`Launched`] turns every method of the trait into such a launch: the geometry and the checks come from
 //! the kernels' contracts, so a machine adds neither.
 
+mod attention;
 pub mod bench;
 mod boxes;
 pub mod conformance;
 mod device;
 mod matrix;
+mod rows;
 pub(crate) mod steps;
 
 use std::fmt;

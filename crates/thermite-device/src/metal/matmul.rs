@@ -61,7 +61,7 @@ fn simdgroup_matrices(
     let dims = Dims::new(&sizes.map(|(name, size)| (name, size as u64)));
     let geometry = launch(name, &dims, &launcher.limits()).map_err(|e| failed(e.to_string()))?;
     let whole = |buffer| Argument::Buffer { buffer, first: 0 };
-    let mut arguments = vec![whole(x), whole(&weight.buffer), whole(out), Argument::Nil];
+    let mut arguments = vec![whole(x), whole(&weight.buffer), whole(out), Argument::Nil, Argument::Nil];
     for (name, size) in sizes {
         let size = i32::try_from(size).map_err(|_| failed(format!("{name} is {size}, above 2^31")))?;
         arguments.push(Argument::Int(size));

@@ -53,6 +53,7 @@ pub(super) static LINEAR: &[Contract] = &[
             read("W", &["M", "K"]),
             write("out", &["N", "M"]),
             read("bias", &["M"]).or_nil(),
+            read("residual", &["N", "M"]).or_nil(),
         ],
         conditions: &[],
         dispatch: Dispatch::Groups { grid: ["ceil(M / 64)", "ceil(N / 64)", "1"], threads: "128" },
@@ -66,13 +67,35 @@ pub(super) static LINEAR: &[Contract] = &[
             read("W", &["M", "K"]).ahead(),
             write("out", &["N", "M"]),
             read("bias", &["M"]).or_nil(),
+            read("residual", &["N", "M"]).or_nil(),
         ],
         conditions: &["1 <= K"],
         dispatch: Dispatch::Groups { grid: ["ceil(M / 16)", "ceil(N / 16)", "1"], threads: "128" },
-        // For each simdgroup five tiles of W, 16 rows of 32 elements, padded to 40, of two bytes; and 16 x 16 sums.
-        threadgroup_memory: &["4 * 5 * 16 * 40 * 2", "4 * 4 * 16 * 16"],
+        threadgroup_memory: FEW_ROWS,
     },
+    gate_few("matmul_few_swiglu"),
+    gate_few("matmul_few_geglu"),
 ];
+
+/// For each simdgroup five tiles of W, 16 rows of 32 elements, padded to 40, of two bytes; and 16 x 16 sums.
+const FEW_ROWS: &[&str] = &["4 * 5 * 16 * 40 * 2", "4 * 4 * 16 * 16"];
+
+const TWO_MATRICES: &[BufferRule] = &[
+    read("x", &["N", "K"]),
+    read("W_gate", &["M", "K"]).ahead(),
+    read("W_up", &["M", "K"]).ahead(),
+    write("out", &["N", "M"]),
+];
+
+const fn gate_few(kernel: &'static str) -> Contract {
+    Contract {
+        kernel,
+        buffers: TWO_MATRICES,
+        conditions: &["1 <= K"],
+        dispatch: Dispatch::Groups { grid: ["ceil(M / 8)", "ceil(N / 16)", "1"], threads: "128" },
+        threadgroup_memory: FEW_ROWS,
+    }
+}
 
 const CACHE: &[&str] = &["n_blocks", "n_kv_head", "block_size", "hs"];
 const BUILT_CACHE: &[&str] = &["n_blocks", "n_kv_head", "block_size", "built_hs"];
