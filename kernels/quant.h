@@ -3,6 +3,7 @@
 // small integer. Blocks: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml-common.h.
 #pragma once
 #include <metal_stdlib>
+#include "ahead.h"
 #include "matvec.h"
 #include "storage.h"
 using namespace metal;
@@ -18,10 +19,6 @@ inline uint2 eight_bytes(device const uchar* p) {
 
 inline float4 unsigned_bytes(uint w) {
     return float4(float(w & 255u), float((w >> 8) & 255u), float((w >> 16) & 255u), float(w >> 24));
-}
-
-inline float4 signed_bytes(uint w) {
-    return float4(float(int(w << 24) >> 24), float(int(w << 16) >> 24), float(int(w << 8) >> 24), float(int(w) >> 24));
 }
 
 // scale * q + offset for eight q.
@@ -49,12 +46,10 @@ struct Q8_0 {
     enum { WEIGHTS = 32, BYTES = 34 };
     static uint first(uint p) { return 16 * p; }
     static uint second(uint p) { return 16 * p + 8; }
+    // q + 128 is without a sign, and d (q + 128) - 128 d in one step as exact as d q.
     static Eight run(device const uchar* q, float d) {
         const uint2 bytes = eight_bytes(q);
-        Eight v;
-        v.lo = signed_bytes(bytes.x) * d;
-        v.hi = signed_bytes(bytes.y) * d;
-        return v;
+        return affine(uint2(bytes.x ^ 0x80808080u, bytes.y ^ 0x80808080u), d, -128.0f * d);
     }
     static Sixteen read(device const uchar* block, uint p) {
         const float d = half_at(block);
@@ -144,28 +139,56 @@ struct Q6_K {
 
 // ---- products
 
-template <int R>
-struct BlockRows {
-    device const uchar* row[R];
-};
-
 template <typename Q>
 inline ulong bytes_of_row(uint n) { return ulong(n / Q::WEIGHTS) * Q::BYTES; }
+
+// The p-th sixteen weights of a row.
+template <typename Q>
+inline Sixteen sixteen_of(device const uchar* row, uint p) {
+    constexpr uint PIECES = Q::WEIGHTS / 16;
+    return Q::read(row + ulong(p / PIECES) * Q::BYTES, p % PIECES);
+}
+
+// Where their two runs begin.
+template <typename Q>
+inline uint2 runs_of(uint p) {
+    constexpr uint PIECES = Q::WEIGHTS / 16;
+    const uint k = p / PIECES * Q::WEIGHTS;
+    return uint2(k + Q::first(p % PIECES), k + Q::second(p % PIECES));
+}
+
+// Rows of which a lane reads its first sixteen weights ahead (ahead.h).
+template <typename Q, int R>
+struct BlockRows {
+    device const uchar* row[R];
+    Sixteen first[R];
+    void read_ahead(uint n, uint lane) {
+        if (lane >= n / 16) return;
+        #pragma unroll
+        for (int r = 0; r < R; ++r) first[r] = sixteen_of<Q>(row[r], lane);
+    }
+};
 
 // dot(rows.row[r], v) over n weights, whole blocks, for every r; the same in every lane. v is fresh: one call, one vector. The
 // order of the sums depends on n alone.
 template <typename Q, int R, typename V>
-inline Sums<R> dot_blocks(BlockRows<R> rows, V v, uint n, uint lane) {
-    constexpr uint PIECES = Q::WEIGHTS / 16;
+inline Sums<R> dot_blocks(thread const BlockRows<Q, R>& rows, V v, uint n, uint lane) {
     Sums<R> sums;
     #pragma unroll
     for (int r = 0; r < R; ++r) sums.of[r] = 0.0f;
-    for (uint i = lane; i < n / 16; i += 32) {
-        const uint block = i / PIECES, p = i % PIECES, k = block * Q::WEIGHTS;
-        const Eight first = v.at8(k + Q::first(p)), second = v.at8(k + Q::second(p));
+    if (lane < n / 16) {
+        const uint2 runs = runs_of<Q>(lane);
+        const Eight first = v.at8(runs.x), second = v.at8(runs.y);
+        #pragma unroll
+        for (int r = 0; r < R; ++r) sums.of[r] += dot8(rows.first[r].first, first) + dot8(rows.first[r].second, second);
+    }
+    #pragma unroll(2)
+    for (uint p = lane + 32; p < n / 16; p += 32) {
+        const uint2 runs = runs_of<Q>(p);
+        const Eight first = v.at8(runs.x), second = v.at8(runs.y);
         #pragma unroll
         for (int r = 0; r < R; ++r) {
-            const Sixteen w = Q::read(rows.row[r] + ulong(block) * Q::BYTES, p);
+            const Sixteen w = sixteen_of<Q>(rows.row[r], p);
             sums.of[r] += dot8(w.first, first) + dot8(w.second, second);
         }
     }

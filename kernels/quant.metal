@@ -19,26 +19,11 @@
 //           (two of each matrix where there are two): threadgroups (rows / (4 * simdgroups a threadgroup) rounded up, N),
 //           threadgroup (128) or any multiple of 32; those with a norm have threadgroup(0): one float a simdgroup.
 // Assumes   K and C are whole blocks; x, gamma and beta begin at multiples of 16 bytes, W at a multiple of 2; indices lie
-//           inside their tables. A result depends on its own row alone, whatever N is.
+//           inside their tables. A result depends on its own row alone, whatever N is. The products' weights are read ahead.
 #include <metal_stdlib>
 #include "activation.h"
 #include "quant.h"
 using namespace metal;
-
-// The p-th sixteen weights of a row.
-template <typename Q>
-inline Sixteen sixteen_of(device const uchar* row, uint p) {
-    constexpr uint PIECES = Q::WEIGHTS / 16;
-    return Q::read(row + ulong(p / PIECES) * Q::BYTES, p % PIECES);
-}
-
-// Where their two runs begin.
-template <typename Q>
-inline uint2 runs_of(uint p) {
-    constexpr uint PIECES = Q::WEIGHTS / 16;
-    const uint k = p / PIECES * Q::WEIGHTS;
-    return uint2(k + Q::first(p % PIECES), k + Q::second(p % PIECES));
-}
 
 template <typename T>
 inline void store8(device T* p, Eight v) {
@@ -130,13 +115,15 @@ kernel void matvec(
     uint  nsg  [[simdgroups_per_threadgroup]])
 {
     const int first = int(tg.x * nsg + sg) * ROWS;
-    if (first >= M) return;                                     // a whole simdgroup leaves
-    BlockRows<ROWS> rows;
+    BlockRows<Q, ROWS> rows;
     #pragma unroll
     for (int r = 0; r < ROWS; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * bytes_of_row<Q>(uint(K));   // past the end: not stored
+    rows.read_ahead(uint(K), lane);
+    await_dependency();
+    if (first >= M) return;                                     // a whole simdgroup leaves
     Plain v;
     v.x = x + ulong(tg.y) * K;
-    const Sums<ROWS> sums = dot_blocks<Q>(rows, v, uint(K), lane);
+    const Sums<ROWS> sums = dot_blocks(rows, v, uint(K), lane);
     if (lane != 0) return;
     #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
@@ -175,15 +162,16 @@ kernel void project(
     uint nsg  [[simdgroups_per_threadgroup]])
 {
     const uint n = tg.y;
-    V v;
-    normalise(v, x + ulong(n) * C, gamma, beta, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
-
     const int first = int(tg.x * nsg + sg) * ROWS;
-    if (first >= M) return;                                     // a whole simdgroup leaves, after the barriers
-    BlockRows<ROWS> rows;
+    BlockRows<Q, ROWS> rows;
     #pragma unroll
     for (int r = 0; r < ROWS; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * bytes_of_row<Q>(uint(C));
-    const Sums<ROWS> sums = dot_blocks<Q>(rows, v, uint(C), lane);
+    rows.read_ahead(uint(C), lane);
+    await_dependency();
+    V v;
+    normalise(v, x + ulong(n) * C, gamma, beta, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
+    if (first >= M) return;                                     // a whole simdgroup leaves, after the barriers
+    const Sums<ROWS> sums = dot_blocks(rows, v, uint(C), lane);
     if (lane != 0) return;
     #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
@@ -228,19 +216,20 @@ kernel void gate_up(
 {
     constexpr int PAIRS = ROWS / 2;
     const uint n = tg.y;
-    RmsNormed v;
-    normalise(v, x + ulong(n) * C, gamma, gamma, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
-
     const int first = int(tg.x * nsg + sg) * PAIRS;
-    if (first >= M) return;
-    BlockRows<ROWS> rows;
+    BlockRows<Q, ROWS> rows;
     #pragma unroll
     for (int r = 0; r < PAIRS; ++r) {
         const ulong at = ulong(min(first + r, M - 1)) * bytes_of_row<Q>(uint(C));
         rows.row[r] = W_gate + at;
         rows.row[PAIRS + r] = W_up + at;
     }
-    const Sums<ROWS> sums = dot_blocks<Q>(rows, v, uint(C), lane);
+    rows.read_ahead(uint(C), lane);
+    await_dependency();
+    RmsNormed v;
+    normalise(v, x + ulong(n) * C, gamma, gamma, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
+    if (first >= M) return;
+    const Sums<ROWS> sums = dot_blocks(rows, v, uint(C), lane);
     if (lane != 0) return;
     #pragma unroll
     for (int r = 0; r < PAIRS; ++r) {

@@ -37,8 +37,9 @@ const X: BufferRule = read("x", &["N", "C"]);
 const GAMMA: BufferRule = read("gamma", &["C"]);
 const OUT: BufferRule = write("out", &["N", "M"]);
 const PROJECT: &[BufferRule] =
-    &[X, GAMMA, read("beta", &["C"]).or_nil(), read("W", WEIGHTS), read("bias", &["M"]).or_nil(), OUT];
-const GATE_UP: &[BufferRule] = &[X, GAMMA, read("W_gate", WEIGHTS), read("W_up", WEIGHTS), OUT];
+    &[X, GAMMA, read("beta", &["C"]).or_nil(), read("W", WEIGHTS).ahead(), read("bias", &["M"]).or_nil(), OUT];
+const GATE_UP: &[BufferRule] =
+    &[X, GAMMA, read("W_gate", WEIGHTS).ahead(), read("W_up", WEIGHTS).ahead(), OUT];
 
 pub(super) static QUANT: &[Contract] = &[
     sixteens(
@@ -71,7 +72,7 @@ pub(super) static QUANT: &[Contract] = &[
         kernel: "matvec_q",
         buffers: &[
             read("x", &["N", "K"]),
-            read("W", &["M", "ceil(K / block) * block_bytes"]),
+            read("W", &["M", "ceil(K / block) * block_bytes"]).ahead(),
             write("out", &["N", "M"]),
             read("bias", &["M"]).or_nil(),
             read("residual", &["N", "M"]).or_nil(),
