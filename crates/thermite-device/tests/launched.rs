@@ -296,8 +296,7 @@ fn many_rows_take_few_launches() {
 fn a_row_has_the_same_bits_among_many() {
     let d = Emulated::open(Build::Fast, Variants::Invariant).unwrap();
     let llama = Family { cache: Dtype::F16, ..LLAMA };
-    let gemma2 =
-        Family { post_norms: true, gate: Gate::GeGlu, cap: 5.0, weights: WeightType::BF16, ..llama };
+    let gemma2 = Family { post_norms: true, gate: Gate::GeGlu, cap: 5.0, weights: WeightType::BF16, ..llama };
     for family in [llama, gemma2, Family { gpt2: true, ..llama }] {
         let (few, launched) = layer(&d, family, [1, 1]);
         assert!(launched.iter().any(|name| name.starts_with("matmul_few_")), "{launched:?}");

@@ -162,7 +162,7 @@ pub enum Error {
         dtype: String,
     },
     /// The shape's bytes are no number that a machine could hold (or no whole number).
-    #[error("{}: tensor {name}: {dtype} {shape:?} is no valid size", path.display())]
+    #[error("{}: tensor {name}: {dtype} {shape:?} is no valid size{}", path.display(), whole_blocks(*dtype))]
     ImpossibleShape {
         /// The file.
         path: PathBuf,
@@ -272,6 +272,13 @@ impl Error {
 
 fn also(other: Option<&Path>) -> String {
     other.map_or_else(String::new, |path| format!(": also in {}", path.display()))
+}
+
+fn whole_blocks(dtype: DType) -> String {
+    match dtype.block_len() {
+        1 => String::new(),
+        weights => format!(": its rows are whole blocks of {weights}"),
+    }
 }
 
 pub(crate) fn did_you_mean(near: &[String]) -> String {

@@ -425,7 +425,7 @@ fn a_header_of_two_tensors_of_one_name_is_refused() -> Result<()> {
     header.tensor(tensor(&[100]));
     assert_eq!(
         header.to_bytes(Path::new("w")).unwrap_err().to_string(),
-        "w: tensor a: Q4_K [100] is no valid size"
+        "w: tensor a: Q4_K [100] is no valid size: its rows are whole blocks of 256"
     );
     Ok(())
 }

@@ -9,6 +9,9 @@ use crate::{
 
 /// Tokens that a piece of a short cache holds (`PIECE` of pieces.h).
 const PIECE: usize = 64;
+/// Threadgroups, one for each query head, row and piece, from which there are enough if the query heads of a KV head share
+/// one.
+const SHARING_FROM: usize = 2048;
 /// Rows of queries in a tile of the flash kernels.
 const TILE_ROWS: usize = 64;
 
@@ -43,11 +46,29 @@ pub(super) fn attend_in_pieces<L: Launcher>(
     shape: AttentionShape,
     q_stride: usize,
 ) -> Result<()> {
-    let KvShape { head_dim: hs, dtype, .. } = cache.shape;
-    let name = format!("decode_attend{}_hs{hs}", suffix(dtype));
-    let dims = [("parts", pieces(cache, step)), ("q_stride", q_stride)];
+    let KvShape { head_dim: hs, dtype, n_kv_head, block_size, .. } = cache.shape;
+    let parts = pieces(cache, step);
     let out = [whole(&acts.partial), whole(&acts.part_stats)];
-    Paged { acts, cache, step, shape }.run(d, &name, &dims, out)
+    let paged = Paged { acts, cache, step, shape };
+    let dims = [("parts", parts), ("q_stride", q_stride)];
+    if !shares_keys(cache, shape, step.rows() * shape.n_head * parts) {
+        return paged.run(d, &format!("decode_attend{}_hs{hs}", suffix(dtype)), &dims, out);
+    }
+    let chunk = (step.max_blocks * block_size).div_ceil(parts.max(1));
+    let dims = [&dims[..], &[("chunk", chunk), ("groups", n_kv_head)]].concat();
+    paged.run(d, &format!("attention_decode_split{}_hs{hs}", suffix(dtype)), &dims, out)
+}
+
+/// Whether the query heads of a KV head read their keys and values together, where each alone would make so many
+/// threadgroups.
+fn shares_keys<L: Launcher>(
+    cache: &KvLayer<Launched<L>>,
+    shape: AttentionShape,
+    threadgroups: usize,
+) -> bool {
+    let KvShape { head_dim, dtype, n_kv_head, .. } = cache.shape;
+    let built = matches!((dtype, head_dim), (Dtype::F16, 32) | (_, 64 | 128 | 256));
+    built && threadgroups >= SHARING_FROM && (2..=16).contains(&(shape.n_head / n_kv_head.max(1)))
 }
 
 /// Whether there is a kernel over simdgroup matrices for these heads and this cache.

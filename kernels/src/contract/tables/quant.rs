@@ -36,8 +36,14 @@ const WEIGHTS: &[&str] = &["M", "ceil(C / block) * block_bytes"];
 const X: BufferRule = read("x", &["N", "C"]);
 const GAMMA: BufferRule = read("gamma", &["C"]);
 const OUT: BufferRule = write("out", &["N", "M"]);
-const PROJECT: &[BufferRule] =
-    &[X, GAMMA, read("beta", &["C"]).or_nil(), read("W", WEIGHTS).ahead(), read("bias", &["M"]).or_nil(), OUT];
+const PROJECT: &[BufferRule] = &[
+    X,
+    GAMMA,
+    read("beta", &["C"]).or_nil(),
+    read("W", WEIGHTS).ahead(),
+    read("bias", &["M"]).or_nil(),
+    OUT,
+];
 const GATE_UP: &[BufferRule] =
     &[X, GAMMA, read("W_gate", WEIGHTS).ahead(), read("W_up", WEIGHTS).ahead(), OUT];
 
