@@ -1,5 +1,5 @@
-//! The boxes in fused kernels: five launches a layer for a step that decodes, six with head norms or blocks, two more with
-//! post-norms.
+//! The boxes in fused kernels, for steps in which a few sequences decode: five launches a layer, six with head norms, seven
+//! with blocks or post-norms.
 
 use super::attention::{attend, attend_in_pieces, pieces, splits};
 use super::matrix::suffix;
