@@ -81,6 +81,8 @@ FN ulong evict_first() {
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     return policy;
 }
+// Into the L2 cache.
+FN void prefetch(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 FN uint4 load_shared(Shared address) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
@@ -174,6 +176,18 @@ FN void load_relaxed(ulong& a, ulong& b, const void* p) {
 FN void store_relaxed(float* p, float x) { asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(p), "f"(x) : "memory"); }
 FN void store_relaxed(void* p, ulong a, ulong b) {
     asm volatile("st.relaxed.gpu.global.v2.b64 [%0], {%1, %2};" ::"l"(p), "l"(a), "l"(b) : "memory");
+}
+// What was written before, others see before what is written after; what is read after, as it is after what was read before.
+FN void fence() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
+// The same value, of which the compiler knows nothing: it then computes what follows from it where that is used, instead of
+// keeping it in registers.
+FN const float* opaque(const float* p) {
+    asm volatile("" : "+l"(p));
+    return p;
+}
+FN uint opaque(uint x) {
+    asm volatile("" : "+r"(x));
+    return x;
 }
 // Called between two looks at such memory.
 FN void look_again(uint looks) {

@@ -5,11 +5,11 @@
 #pragma once
 #include "program.h"
 
+// Its last bit is 1 where a float is of another round.
 FN uint stale(float x, uint round) { return __float_as_uint(x) ^ round; }
-FN bool fresh(float2 v, uint round) { return ((stale(v.x, round) | stale(v.y, round)) & 1) == 0; }
-FN bool fresh(float4 v, uint round) {
-    return ((stale(v.x, round) | stale(v.y, round) | stale(v.z, round) | stale(v.w, round)) & 1) == 0;
-}
+FN uint stale(float2 v, uint round) { return stale(v.x, round) | stale(v.y, round); }
+FN uint stale(float4 v, uint round) { return stale(v.x, round) | stale(v.y, round) | stale(v.z, round) | stale(v.w, round); }
+FN bool fresh(uint stale) { return (stale & 1) == 0; }
 
 // As everybody reads it: without its last bit.
 FN float as_read(float x) { return __uint_as_float(__float_as_uint(x) & ~1u); }
@@ -22,45 +22,89 @@ FN void send(float* p, float x, uint round) {
 
 // The quads first, first + THREADS, ... of a vector of `quads`; all are asked for at once.
 template <uint N> FN void receive_quads(float4 (&v)[N], const float* p, uint quads, uint first, uint round) {
+    const float* from = opaque(p + 4 * first);
     for (uint looks = 0;; look_again(++looks)) {
-        bool all = true;
+        uint any = 0;
         #pragma unroll
         for (uint i = 0; i < N; ++i) {
-            if (first + i * THREADS < quads) load_relaxed(v[i], p + 4 * (first + i * THREADS));
+            if (first + i * THREADS < quads) load_relaxed(v[i], from + 4 * i * THREADS);
         }
         #pragma unroll
-        for (uint i = 0; i < N; ++i) all = all && (first + i * THREADS >= quads || fresh(v[i], round));
-        if (all) break;
+        for (uint i = 0; i < N; ++i) any |= first + i * THREADS < quads ? stale(v[i], round) : 0;
+        if (fresh(any)) break;
     }
     #pragma unroll
     for (uint i = 0; i < N; ++i) v[i] = as_read(v[i]);
 }
-FN Eight receive8(const float* p, uint round) {
-    float4 a, b;
-    for (uint looks = 0;; look_again(++looks)) {
-        load_relaxed(a, p);
-        load_relaxed(b, p + 4);
-        if (fresh(a, round) && fresh(b, round)) break;
-    }
-    a = as_read(a), b = as_read(b);
-    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
-}
-// Tops and weights [count, 2] and values [count, HS] of parts; no weight where there is no part.
-FN void receive_parts(float2 (&s)[AT_ONCE], float4 (&v)[AT_ONCE], const float* stats, const float* values, uint count, uint round) {
+// The eights first, first + 32, ... of a vector of `count`; zeros behind it.
+template <uint N> FN void receive_eights(Eight (&v)[N], const float* p, uint count, uint first, uint round) {
+    const float* from = opaque(p + 8 * first);
+    float4 low[N], high[N];
     #pragma unroll
-    for (uint i = 0; i < AT_ONCE; ++i) s[i] = make_float2(-INFINITY, 0.0f), v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (uint i = 0; i < N; ++i) low[i] = high[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (uint looks = 0;; look_again(++looks)) {
-        bool all = true;
+        uint any = 0;
         #pragma unroll
-        for (uint i = 0; i < AT_ONCE; ++i) {
-            if (i < count) load_relaxed(s[i], stats + i * 2), load_relaxed(v[i], values + i * HS);
+        for (uint i = 0; i < N; ++i) {
+            if (first + 32 * i < count) load_relaxed(low[i], from + 256 * i), load_relaxed(high[i], from + 256 * i + 4);
         }
         #pragma unroll
-        for (uint i = 0; i < AT_ONCE; ++i) all = all && (i >= count || fresh(s[i], round) && fresh(v[i], round));
-        if (all) break;
+        for (uint i = 0; i < N; ++i) any |= first + 32 * i < count ? stale(low[i], round) | stale(high[i], round) : 0;
+        if (fresh(any)) break;
     }
     #pragma unroll
-    for (uint i = 0; i < AT_ONCE; ++i) s[i] = as_read(s[i]), v[i] = as_read(v[i]);
+    for (uint i = 0; i < N; ++i) {
+        const float4 a = as_read(low[i]), b = as_read(high[i]);
+        v[i] = {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+    }
+}
+
+// A quad of each of N places.
+template <uint N> FN void receive_each(float4 (&v)[N], const float* const (&p)[N], uint round) {
+    for (uint looks = 0;; look_again(++looks)) {
+        uint any = 0;
+        #pragma unroll
+        for (uint i = 0; i < N; ++i) load_relaxed(v[i], p[i]);
+        #pragma unroll
+        for (uint i = 0; i < N; ++i) any |= stale(v[i], round);
+        if (fresh(any)) break;
+    }
+    #pragma unroll
+    for (uint i = 0; i < N; ++i) v[i] = as_read(v[i]);
+}
+// Tops and weights [count, 2] of parts; no weight where there is no part.
+FN void receive_stats(float2 (&s)[AT_ONCE], const float* stats, uint count, uint round) {
+    #pragma unroll
+    for (uint i = 0; i < AT_ONCE; ++i) s[i] = make_float2(-INFINITY, 0.0f);
+    for (uint looks = 0;; look_again(++looks)) {
+        uint any = 0;
+        #pragma unroll
+        for (uint i = 0; i < AT_ONCE; ++i) {
+            if (i < count) load_relaxed(s[i], stats + i * 2);
+        }
+        #pragma unroll
+        for (uint i = 0; i < AT_ONCE; ++i) any |= i < count ? stale(s[i], round) : 0;
+        if (fresh(any)) break;
+    }
+    #pragma unroll
+    for (uint i = 0; i < AT_ONCE; ++i) s[i] = as_read(s[i]);
+}
+// Their values [count, HS]: a quad of each.
+FN void receive_values(float4 (&v)[AT_ONCE], const float* values, uint count, uint round) {
+    #pragma unroll
+    for (uint i = 0; i < AT_ONCE; ++i) v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (uint looks = 0;; look_again(++looks)) {
+        uint any = 0;
+        #pragma unroll
+        for (uint i = 0; i < AT_ONCE; ++i) {
+            if (i < count) load_relaxed(v[i], values + i * HS);
+        }
+        #pragma unroll
+        for (uint i = 0; i < AT_ONCE; ++i) any |= i < count ? stale(v[i], round) : 0;
+        if (fresh(any)) break;
+    }
+    #pragma unroll
+    for (uint i = 0; i < AT_ONCE; ++i) v[i] = as_read(v[i]);
 }
 
 // ---- Votes: 64 bits, a half beside the ballot's number each.

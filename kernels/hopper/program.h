@@ -2,13 +2,13 @@
 //
 // Defined before the source: WEIGHTS and CACHE half or bfloat; HEAD_SIZE 32, 64 or 128; SHARING, query heads a KV head;
 // BLOCK_SIZE, tokens a block of the cache; NORM RMS or LAYER; ACTIVATION SWIGLU, GEGLU or GELU; QUADS, of a vector that is
-// normed, a thread.
+// normed, a thread, and INNER_QUADS, of what the activation gives, or none where rows have as many pieces as there are warps.
 #pragma once
 #include "hopper.h"
 
-constexpr uint WARPS = 15;                              // and one that fills their rings: 128 registers a thread
+constexpr uint WARP_BITS = 4;
+constexpr uint WARPS = 1 << WARP_BITS;
 constexpr uint THREADS = 32 * WARPS;
-constexpr uint NORMS = (3 * WARPS + 3) / 4 * 4;          // floats beside the sums
 constexpr uint AT_ONCE = 4;                             // parts of attention that are asked for at once
 constexpr float LOG2E = 1.44269504088896f;
 
@@ -20,9 +20,19 @@ typedef CACHE Cached;
 constexpr uint HS = HEAD_SIZE;
 constexpr uint HALF = HS / 2;
 
+// Attention: lanes of a token, tokens of a warp, of all warps, and how often at once.
+constexpr uint LANES = HS / 8;
+constexpr uint ABREAST = 32 / LANES;
+constexpr uint STRIDE = WARPS * ABREAST;
+constexpr uint ROUNDS = 128 / STRIDE;
+
+// Whether each warp has a piece of its own of what the activation gives, and so needs nothing of the others'.
+constexpr bool INNER_SENT = INNER_QUADS == 0;
+
 // Rows of weights times a vector. A group of rows is one row, or the two that belong together: what rotates, a gate and what
 // it lets through. Threadgroup i has `share` groups, the first `rest` of them one more. A row lies in `pieces` of `piece`
-// elements, each a unit of work; units go round the warps.
+// elements, 1 << piece_bits of them, at most WARPS; a warp has the same piece of every row that it has, and keeps that of the
+// vector in registers.
 struct Product {
     const Weight* weight[2];                            // of a group's first rows, of its second
     const float* bias;
@@ -33,15 +43,19 @@ struct Product {
     uint share;
     uint rest;
     uint piece;
-    uint pieces;
-    uint whole;                                         // WARPS / pieces and WARPS % pieces: from a warp's unit to its next
-    uint left;
+    uint piece_bits;
+    float each;                                         // 1 / cols
     float eps;
-    uint unused;
+    uint unused[2];
 
+    FN uint pieces() const { return 1 << piece_bits; }
+    FN uint place(uint warp) const { return warp & (pieces() - 1); }        // of a warp's piece
+    FN uint line(uint warp) const { return warp >> piece_bits; }            // that a warp has first
+    FN uint abreast_bits() const { return WARP_BITS - piece_bits; }
+    FN uint abreast() const { return 1 << abreast_bits(); }                 // from one to the next
     FN uint first() const { return blockIdx.x * share + min(blockIdx.x, rest); }
     FN uint groups() const { return share + (blockIdx.x < rest ? 1 : 0); }
-    FN uint units() const { return groups() * rows * pieces; }
+    FN uint lines() const { return groups() * rows; }   // rows of this threadgroup
 };
 
 // A layer's keys and values, [n_blocks, n_kv_head, BLOCK_SIZE, HS], and what is done to its scores.
@@ -80,12 +94,14 @@ struct Program {
     uint max_blocks;
     uint kept;
     uint parts;                                         // of a head's keys, at most
-    uint part_tokens;                                   // that a part has at least, while there are fewer than `parts`
+    uint part_bits;                                     // a part has 1 << part_bits tokens, or twice as many, or ...
     uint ring_slots;
     uint slot_bytes;
     uint sums;                                          // floats that sums take, but for the head's
     uint head_sums;
-    uint unused;
+    uint ring_at;                                       // bytes of shared memory before the rings
+
+    FN uint n_products() const { return 4 * n_layer + 1; }
 
     // The mail: queries, keys and values; parts of attention, their tops and weights; the residual stream between a layer's
     // blocks and behind them; what the activation gives.
@@ -97,19 +113,23 @@ struct Program {
     FN float* inner_mail() const { return behind_mail() + n_embd; }
 };
 
-// How the keys that the newest of `length` tokens sees lie in parts.
+// How the keys before the newest, of those that it sees, lie in parts of 1 << bits.
 struct Parts {
     int first;
-    int tokens;                                         // of a part
+    uint bits;
     uint count;
-    FN Parts(const Program& program, const Cache& cache, int length) {
-        first = cache.window == 0 ? 0 : max(0, length - cache.window);
-        const uint seen = length - first;
-        count = min(program.parts, (seen + program.part_tokens - 1) / program.part_tokens);
-        tokens = (seen + count - 1) / count;
-        count = (seen + tokens - 1) / tokens;           // none without tokens
+    FN Parts(const Program& program, const Cache& cache, int position) {
+        first = cache.window == 0 ? 0 : max(0, position + 1 - cache.window);
+        bits = program.part_bits;
+        while ((count = (uint)(position - first + (1 << bits) - 1) >> bits) > program.parts) ++bits;
     }
 };
+
+// ---- What lies in shared memory, in front of the rings: products, caches, what the warps note, scales of a norm, sums, and
+// behind those a product's vector.
+
+FN Product* products_in_shared() { return (Product*)dynamic_shared(); }
+FN Cache* caches_in_shared(const Program& program) { return (Cache*)(products_in_shared() + program.n_products()); }
 
 // ---- Numbers.
 
@@ -141,7 +161,7 @@ FN float4 operator*(float4 a, float4 b) { return make_float4(a.x * b.x, a.y * b.
 FN float4 operator*(float4 a, float b) { return make_float4(a.x * b, a.y * b, a.z * b, a.w * b); }
 FN float sum4(float4 v) { return (v.x + v.y) + (v.z + v.w); }
 
-FN float reciprocal(float x) { return __frcp_rn(x); }
+FN float reciprocal(float x) { return __fdividef(1.0f, x); }
 FN float exp_fast(float x) { return exp2_fast(x * LOG2E); }
 FN float sigmoid(float x) { return __fdividef(1.0f, 1.0f + exp_fast(-x)); }
 FN float silu(float x) { return __fdividef(x, 1.0f + exp_fast(-x)); }

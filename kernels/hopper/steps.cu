@@ -6,12 +6,12 @@
 //           decode_down for each layer, decode_head, argmax_sample, advance_rows
 //
 // Weights are no part of what a step waits for: they come into rings in shared memory (ring.h), in the order of the step's
-// products and on into the next step, whatever the vectors wait for. Vectors come by mail (mail.h). A place in the mail is
+// products and on into the next step, whatever the vectors wait for; so do the scales of norms. Vectors come by mail (mail.h). A place in the mail is
 // written again only when all its readers have seen what it held: who writes has had mail of this layer, or of the layer
 // before, from everybody, and everybody reads before writing, since each threadgroup has rows of a layer's every product.
 //
-// Dispatch  threadgroups (program.groups) of THREADS and a warp more, all resident at once (a cooperative launch); shared
-//           memory: as thermite_steps lays it out.
+// Dispatch  threadgroups (program.groups) of THREADS, all resident at once (a cooperative launch); shared memory: as
+//           thermite_steps lays it out.
 // Assumes   lengths multiples of 8, all else as decode.metal; no other launch uses the program at the same time.
 #include "hopper.h"
 #include "order.h"
@@ -22,118 +22,148 @@
 // A threadgroup's state, and what its THREADS threads do.
 struct Group {
     const Program& program;
-    const Rings& rings;
-    const Product* products;
-    const Cache* caches;
-    ulong* best;                                        // of each warp
-    float* norms;                                       // of each warp: squares; or count, mean and squares about it
-    float* sums;
+    Ring ring;                                          // of this warp
+    uint steps;                                         // left, this one too
+    ulong policy;
+    Errand errand;
     Turn turn;                                          // of this warp's ring
-    uint base;                                          // units of the products before, modulo WARPS
+    uint owed;                                          // slots that were read and not asked for again
+    uint refilled;                                      // the first of them
+    uint norm_parity;
     uint round;                                         // of the mail
     float own;                                          // the residual stream's element that this thread adds to
-    int token;
+    int chosen;                                         // the token that the step reads
     int position;
     int slot;                                           // of the cache
+    uint head;                                          // that this threadgroup attends for
+    uint part;                                          // of the keys
+    int window;                                         // of layers for which the following are
+    int begin;                                          // tokens of the part
+    int end;
+    uint rows[ROUNDS];                                  // of the cache: this lane's first tokens
+    uint thread;                                        // threadIdx.x
 
-    FN uint tid() const { return threadIdx.x; }
-    FN uint lane() const { return threadIdx.x % 32; }
-    FN uint warp() const { return threadIdx.x / 32; }
-    FN static void sync() { named_sync(1, THREADS); }
+    FN uint tid() const { return thread; }
+    FN uint lane() const { return thread % 32; }
+    FN uint warp() const { return thread / 32; }
+    FN static void sync() { __syncthreads(); }
+    FN float* sums() const { return sums_in_shared(program); }
+    FN float* vector() const { return sums() + program.sums; }
 
     // ---- What a product reads, into x, which is complete when all have come to the end.
 
     FN float embedded(uint c) const {
-        const float x = widen(program.embedding + (ulong)token * program.n_embd + c);
+        const float x = widen(program.embedding + (ulong)chosen * program.n_embd + c);
         return program.positional ? x + widen(program.positional + (ulong)position * program.n_embd + c) : x;
     }
     FN float4 embedded4(uint c) const {
-        const float4 x = widen4(program.embedding + (ulong)token * program.n_embd + c);
+        const float4 x = widen4(program.embedding + (ulong)chosen * program.n_embd + c);
         return program.positional ? x + widen4(program.positional + (ulong)position * program.n_embd + c) : x;
     }
 
+    // Scale and shift of a product's norm, once those of the norm before have been read by all.
+    FN void ask_for_gamma(const Product& p) const {
+        if (tid() != 0) return;
+        const uint bytes = program.n_embd * 4;
+        const Shared gamma = shared_address(gamma_in_shared(program)), barrier = shared_address(&notes(program).has_gamma);
+        arrive_expecting(barrier, NORM == LAYER ? 2 * bytes : bytes);
+        copy(gamma, p.gamma, bytes, barrier, policy);
+        if (NORM == LAYER) copy(gamma + bytes, p.beta, bytes, barrier, policy);
+    }
+
     // The residual stream, normed; without mail the embedding. RMS norm's factor is left to `scale`.
-    FN void gather_normed(const Product& p, const float* mail, uint sent, float* x) {
+    FN void gather_normed(uint product, const float* mail, float* x) {
+        const Product& p = products_in_shared()[product];
         const uint n = p.cols, quads = n / 4;
-        float4 gamma[QUADS], beta[QUADS], v[QUADS];
+        const float4* gamma4 = (const float4*)gamma_in_shared(program);
+        const float4* beta4 = gamma4 + quads;
+        float4 v[QUADS];
         #pragma unroll
         for (uint i = 0; i < QUADS; ++i) {
-            const uint q = tid() + i * THREADS;
-            v[i] = gamma[i] = beta[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (q >= quads) continue;
-            gamma[i] = __ldg((const float4*)p.gamma + q);
-            if (NORM == LAYER) beta[i] = __ldg((const float4*)p.beta + q);
-            if (!mail) v[i] = embedded4(4 * q);
+            v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (!mail && tid() + i * THREADS < quads) v[i] = embedded4(4 * (tid() + i * THREADS));
         }
-        if (mail) receive_quads(v, mail, quads, tid(), sent);
+        wait(shared_address(&notes(program).has_gamma), norm_parity);
+        norm_parity ^= 1;
+        if (mail) receive_quads(v, mail, quads, tid(), round);
         if (NORM == RMS) {
             float squares = 0.0f;
             #pragma unroll
             for (uint i = 0; i < QUADS; ++i) {
-                if (tid() + i * THREADS < quads) put(x, n, tid() + i * THREADS, v[i] * gamma[i]);
+                const uint q = tid() + i * THREADS;
+                if (q < quads) put(x, n, q, v[i] * gamma4[q]);
                 squares += sum4(v[i] * v[i]);
             }
             squares = warp_sum(squares);
-            if (lane() == 0) norms[warp()] = squares;
+            if (lane() == 0) notes(program).norms[0][warp()] = squares;
+        } else {
+            // each warp's mean and the squares about it, then all warps together
+            float count = 0.0f, sum = 0.0f, squares = 0.0f;
+            #pragma unroll
+            for (uint i = 0; i < QUADS; ++i) {
+                count += tid() + i * THREADS < quads ? 4.0f : 0.0f;
+                sum += sum4(v[i]);
+            }
+            count = warp_sum(count);
+            const float mean = warp_sum(sum) * (count > 0.0f ? reciprocal(count) : 0.0f);
+            #pragma unroll
+            for (uint i = 0; i < QUADS; ++i) {
+                const float4 off = v[i] + -mean;
+                squares += tid() + i * THREADS < quads ? sum4(off * off) : 0.0f;
+            }
+            squares = warp_sum(squares);
+            if (lane() == 0) notes(program).norms[0][warp()] = count, notes(program).norms[1][warp()] = mean, notes(program).norms[2][warp()] = squares;
             sync();
-            return;
-        }
-        // each warp's mean and the squares about it, then all warps together
-        float count = 0.0f, sum = 0.0f, squares = 0.0f;
-        #pragma unroll
-        for (uint i = 0; i < QUADS; ++i) {
-            count += tid() + i * THREADS < quads ? 4.0f : 0.0f;
-            sum += sum4(v[i]);
-        }
-        count = warp_sum(count);
-        const float mean = warp_sum(sum) * (count > 0.0f ? reciprocal(count) : 0.0f);
-        #pragma unroll
-        for (uint i = 0; i < QUADS; ++i) {
-            const float4 off = v[i] + -mean;
-            squares += tid() + i * THREADS < quads ? sum4(off * off) : 0.0f;
-        }
-        squares = warp_sum(squares);
-        if (lane() == 0) norms[warp()] = count, norms[WARPS + warp()] = mean, norms[2 * WARPS + warp()] = squares;
-        sync();
-        const float each = reciprocal((float)n);
-        float middle = 0.0f, about = 0.0f;
-        #pragma unroll
-        for (uint w = 0; w < WARPS; ++w) middle = fmaf(norms[w], norms[WARPS + w], middle);
-        middle *= each;
-        #pragma unroll
-        for (uint w = 0; w < WARPS; ++w) {
-            const float off = norms[WARPS + w] - middle;
-            about += fmaf(norms[w] * off, off, norms[2 * WARPS + w]);
-        }
-        const float by = rsqrtf(fmaf(about, each, p.eps));
-        #pragma unroll
-        for (uint i = 0; i < QUADS; ++i) {
-            if (tid() + i * THREADS < quads) put(x, n, tid() + i * THREADS, (v[i] + -middle) * by * gamma[i] + beta[i]);
+                float middle = 0.0f, about = 0.0f;
+            #pragma unroll
+            for (uint w = 0; w < WARPS; ++w) middle = fmaf(notes(program).norms[0][w], notes(program).norms[1][w], middle);
+            middle *= p.each;
+            #pragma unroll
+            for (uint w = 0; w < WARPS; ++w) {
+                const float off = notes(program).norms[1][w] - middle;
+                about += fmaf(notes(program).norms[0][w] * off, off, notes(program).norms[2][w]);
+            }
+            const float by = rsqrtf(fmaf(about, p.each, p.eps));
+            #pragma unroll
+            for (uint i = 0; i < QUADS; ++i) {
+                const uint q = tid() + i * THREADS;
+                if (q < quads) put(x, n, q, (v[i] + -middle) * by * gamma4[q] + beta4[q]);
+            }
         }
         sync();
+        const bool last = product + 1 == program.n_products();
+        if (!last || steps > 1) ask_for_gamma(products_in_shared()[last ? 0 : product + 2]);
     }
     FN float scale(const Product& p) const {
         if (NORM == LAYER) return 1.0f;
-        float squares = 0.0f;
+        float4 squares = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         #pragma unroll
-        for (uint w = 0; w < WARPS; ++w) squares += norms[w];
-        return rsqrtf(fmaf(squares, reciprocal((float)p.cols), p.eps));
+        for (uint w = 0; w < WARPS; w += 4) squares = squares + *(const float4*)(notes(program).norms[0] + w);
+        return rsqrtf(fmaf(sum4(squares), p.each, p.eps));
     }
 
-    // The parts of attention together.
+    // The parts of attention together, and the newest token, which no part has.
     FN void gather_attended(const Cache& cache, float* x) {
-        const uint n = program.n_head * HS, count = Parts(program, cache, position + 1).count;
-        for (uint q = tid(); q < n / 4; q += THREADS) {
-            const uint h = 4 * q / HS;
-            const float* values = program.part_mail() + (ulong)h * program.parts * HS + 4 * q % HS;
+        const uint n = program.n_head * HS, count = Parts(program, cache, position).count;
+        #pragma unroll 1
+        for (uint first = tid() - lane(); first < n / 4; first += THREADS) {
+            const uint q = min(first + lane(), n / 4 - 1), h = 4 * q / HS, c = 4 * q % HS;
+            const float* values = program.part_mail() + (ulong)h * program.parts * HS + c;
             const float* stats = program.stats_mail() + h * program.parts * 2;
-            float top = -INFINITY, weights = 0.0f;
-            float4 y = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            const float* key = program.qkv_mail() + (program.n_head + h / SHARING) * HS + c;
+            float4 qkv[3];
+            receive_each(qkv, {program.qkv_mail() + 4 * q, key, key + program.n_kv_head * HS}, round);
+            float top = sum4(qkv[0] * qkv[1]), weights = 1.0f;
+            float4 y = qkv[2];
+            #pragma unroll
+            for (uint m = 1; m < HS / 4; m *= 2) top += __shfl_xor_sync(~0u, top, m);
+            top = scored(top, cache);
             #pragma unroll 1
-            for (uint p0 = 0; p0 < count; p0 += AT_ONCE) {
+            for (uint p = 0; p < count; p += AT_ONCE, stats += AT_ONCE * 2, values += AT_ONCE * HS) {
                 float2 s[AT_ONCE];
                 float4 one[AT_ONCE];
-                receive_parts(s, one, stats + p0 * 2, values + p0 * HS, count - p0, round);
+                receive_stats(s, opaque(stats), count - p, round);
+                receive_values(one, opaque(values), count - p, round);
                 float most = top;
                 #pragma unroll
                 for (uint i = 0; i < AT_ONCE; ++i) most = fmaxf(most, s[i].x);
@@ -148,60 +178,120 @@ struct Group {
                 }
                 top = most;
             }
-            put(x, n, q, y * (weights == 0.0f ? 0.0f : reciprocal(weights)));
+            if (first + lane() == q) put(x, n, q, y * (weights == 0.0f ? 0.0f : reciprocal(weights)));
         }
         sync();
+    }
+    // A query times a key as a softmax by powers of two takes it.
+    FN static float scored(float dot, const Cache& cache) {
+        dot *= cache.scale;
+        if (CAPPED) dot = cache.cap * tanh_fast(dot * reciprocal(cache.cap));
+        return dot * LOG2E;
     }
 
     FN void gather_inner(const Product& p, float* x) {
-        float4 v[2];
-        #pragma unroll 1
-        for (uint first = tid(); first < p.cols / 4; first += 2 * THREADS) {
-            receive_quads(v, program.inner_mail(), p.cols / 4, first, round);
-            put(x, p.cols, first, v[0]);
-            if (first + THREADS < p.cols / 4) put(x, p.cols, first + THREADS, v[1]);
+        float4 v[INNER_SENT ? 1 : INNER_QUADS];
+        receive_quads(v, program.inner_mail(), p.cols / 4, tid(), round);
+        #pragma unroll
+        for (uint i = 0; i < INNER_QUADS; ++i) {
+            if (tid() + i * THREADS < p.cols / 4) put(x, p.cols, tid() + i * THREADS, v[i]);
         }
         sync();
     }
 
-    // ---- The product: the sums of all units.
+    // ---- The product: the sums of all rows' pieces.
 
-    // The dot product of x [n], from element k on, with the `count` elements of the ring's next slot.
-    FN float dot(const float* x, uint n, uint k, uint count) {
-        const float4* low = (const float4*)x + k / 8;
-        const float4* high = low + n / 8;
-        const Shared at = rings.slot(warp(), turn.slot);
-        wait(rings.is_filled(warp(), turn.slot), turn.parity);
-        float sum = 0.0f;
-        #pragma unroll 4
-        for (uint i = lane(); i < count / 8; i += 32) {
-            const float4 a = low[i], b = high[i];
-            sum += dot8(widen8<Weight>(load_shared(at + i * 16)), {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}});
-        }
-        sum = warp_sum(sum);                            // once all lanes have read the slot
-        if (lane() == 0) arrive(rings.is_emptied(warp(), turn.slot));
-        turn.next(rings.count);
-        return sum;
+    // The ring's next slot, `eights` times eight elements.
+    FN void take(uint4 (&w)[EIGHTS], uint eights) {
+        const Shared slot = ring.slots + turn.slot * program.slot_bytes + lane() * 16;
+        wait(ring.filled + turn.slot * 8, turn.parity);
+        #pragma unroll
+        for (uint j = 0; j < EIGHTS; ++j) w[j] = lane() + 32 * j < eights ? load_shared(slot + j * 512) : make_uint4(0, 0, 0, 0);
+        turn.next(program.ring_slots);
     }
-    FN void multiply(const Product& p, const float* x) {
-        const uint units = p.units();
-        uint unit = (warp() + WARPS - base) % WARPS, place = unit % p.pieces;
-        #pragma unroll 1
-        for (; unit < units; unit += WARPS) {
-            const uint k = place * p.piece;
-            const float sum = dot(x, p.cols, k, min(p.piece, p.cols - k));
-            if (lane() == 0) sums[unit] = sum;
-            place += p.left;
-            if (place >= p.pieces) place -= p.pieces;
+    // Asks for what comes next into the slots that all lanes have read.
+    FN void refill() {
+        for (; owed > 0; --owed) {
+            if (errand.left == 0) errand.find(program, warp());
+            if (errand.left > 0) {
+                if (lane() == 0) {
+                    const Shared filled = ring.filled + refilled * 8;
+                    arrive_expecting(filled, errand.bytes);
+                    copy(ring.slots + refilled * program.slot_bytes, errand.from, errand.bytes, filled, policy);
+                }
+                errand.from += errand.stride;
+                --errand.left;
+            }
+            if (++refilled == program.ring_slots) refilled = 0;
         }
-        base = (base + units) % WARPS;
+    }
+    FN static float dot(const uint4 (&w)[EIGHTS], const Eight (&x)[EIGHTS]) {
+        float even = 0.0f, odd = 0.0f;
+        #pragma unroll
+        for (uint j = 0; j < EIGHTS; ++j) {
+            const Eight a = widen8<Weight>(w[j]);
+            #pragma unroll
+            for (uint i = 0; i < 8; i += 2) even = fmaf(a.at[i], x[j].at[i], even), odd = fmaf(a.at[i + 1], x[j].at[i + 1], odd);
+        }
+        return even + odd;
+    }
+    // What a warp has of a product's work.
+    struct Lot {
+        uint line;                                      // its first
+        uint lines;                                     // of all
+        uint abreast;
+        uint place;
+        uint k;
+        uint eights;
+        FN Lot(const Product& p, uint warp) : line(p.line(warp)), lines(p.lines()), abreast(p.abreast()), place(p.place(warp)) {
+            k = place * p.piece;
+            eights = min(p.piece, p.cols - k) / 8;
+        }
+    };
+    // With a vector in shared memory, or with what the activation gives, straight from the mail.
+    FN void multiply(const Product& p, const Lot& lot, const float* x) {
+        if (lot.line < lot.lines) {
+            Eight mine[EIGHTS];
+            if (INNER_SENT && !x) receive_eights(mine, program.inner_mail() + lot.k, lot.eights, lane(), round);
+            else read_eights(mine, x + lot.k / 2, p.cols / 2, lot.eights);
+            multiply_lines(p, lot, mine);
+        }
         sync();
+    }
+    // As `put` has put them.
+    FN void read_eights(Eight (&v)[EIGHTS], const float* low, uint apart, uint count) const {
+        #pragma unroll
+        for (uint j = 0; j < EIGHTS; ++j) {
+            v[j] = {};
+            if (lane() + 32 * j >= count) continue;
+            const float4 a = ((const float4*)low)[lane() + 32 * j], b = ((const float4*)(low + apart))[lane() + 32 * j];
+            v[j] = {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+        }
+    }
+    FN void multiply_lines(const Product& p, const Lot& lot, const Eight (&mine)[EIGHTS]) {
+        #pragma unroll 1
+        for (uint line = lot.line; line < lot.lines; line += 2 * lot.abreast) {
+            const bool both = line + lot.abreast < lot.lines, upper = lane() >= 16;
+            uint4 one[EIGHTS], two[EIGHTS];
+            float a, b = 0.0f;
+            take(one, lot.eights);
+            if (both) take(two, lot.eights);
+            refill();                                   // what the rows before have left
+            a = dot(one, mine);
+            if (both) b = dot(two, mine);
+            // the upper lanes go on with the second row
+            float sum = (upper ? b : a) + __shfl_xor_sync(~0u, upper ? a : b, 16);
+            #pragma unroll
+            for (uint m = 8; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
+            if (lane() % 16 == 0 && (both || !upper)) sums()[((line + (upper ? lot.abreast : 0)) << p.piece_bits) + lot.place] = sum;
+            owed = both ? 2 : 1;
+        }
     }
     // Of row i of this threadgroup's.
     FN float sum_of(const Product& p, uint i) const {
         float sum = 0.0f;
         #pragma unroll 1
-        for (uint k = 0; k < p.pieces; ++k) sum += sums[i * p.pieces + k];
+        for (uint k = 0; k < p.pieces(); ++k) sum += sums()[(i << p.piece_bits) + k];
         return sum;
     }
 
@@ -230,10 +320,10 @@ struct Group {
     }
 
     // Rotated; keys and values into the cache.
-    FN void pass_heads(const Product& p, const Cache& cache, const Beside& b) {
+    FN void pass_heads(const Product& p, const Cache& cache, const Beside& b, float by) {
         if (tid() >= p.groups()) return;
         const uint pair = p.first() + tid(), head = pair / HALF, i = pair % HALF;
-        const float by = scale(p), low = fmaf(sum_of(p, 2 * tid()), by, b.low), high = fmaf(sum_of(p, 2 * tid() + 1), by, b.high);
+        const float low = fmaf(sum_of(p, 2 * tid()), by, b.low), high = fmaf(sum_of(p, 2 * tid() + 1), by, b.high);
         const float first = low * b.angle.x - high * b.angle.y, second = low * b.angle.y + high * b.angle.x;
         float* to = program.qkv_mail() + head * HS + i;
         if (head < program.n_head) {
@@ -248,7 +338,7 @@ struct Group {
         if (slot < 0) return;
         const bool is_key = head < program.n_head + program.n_kv_head;
         const uint kv_head = head - program.n_head - (is_key ? 0 : program.n_kv_head);
-        ushort* row = (ushort*)(is_key ? cache.k : cache.v) + cache_row(slot / BLOCK_SIZE, kv_head, slot % BLOCK_SIZE) + i;
+        ushort* row = (ushort*)(is_key ? cache.k : cache.v) + (ulong)cache_row(slot / BLOCK_SIZE, kv_head, slot % BLOCK_SIZE) * HS + i;
         row[0] = (ushort)two;
         row[HALF] = (ushort)(two >> 16);
     }
@@ -257,9 +347,8 @@ struct Group {
         own += sum_of(p, tid()) + b.low;
         send(mail + p.first() + tid(), own, round);
     }
-    FN void pass_inner(const Product& p, const Beside& b) {
+    FN void pass_inner(const Product& p, const Beside& b, float by) {
         if (tid() >= p.groups()) return;
-        const float by = scale(p);
         float y;
         if (ACTIVATION == GELU) {
             y = gelu(fmaf(sum_of(p, tid()), by, b.low));
@@ -270,139 +359,153 @@ struct Group {
         send(program.inner_mail() + p.first() + tid(), y, round);
     }
 
-    // ---- Attention over the cache, its newest token by mail.
+    // ---- Attention over the cache, without the newest token. A threadgroup has a part of the tokens, for a head; a token lies
+    // over LANES lanes, ABREAST tokens in a warp, ROUNDS of them at once.
 
-    FN ulong cache_row(uint block, uint kv_head, uint offset) const {
-        return (((ulong)block * program.n_kv_head + kv_head) * BLOCK_SIZE + offset) * HS;
+    FN uint cache_row(uint block, uint kv_head, uint offset) const { return (block * program.n_kv_head + kv_head) * BLOCK_SIZE + offset; }
+    FN uint token_row(int j) const { return cache_row(__ldg(program.block_table + j / BLOCK_SIZE), head / SHARING, j % BLOCK_SIZE); }
+    FN int token(int from, uint i) const { return from + (int)(i * STRIDE + warp() * ABREAST + lane() / LANES); }
+    FN uint channel() const { return lane() % LANES * 8; }
+    FN float* values_out() const { return program.part_mail() + ((ulong)head * program.parts + part) * HS; }
+    FN float* stats_out() const { return program.stats_mail() + (head * program.parts + part) * 2; }
+
+    // The rows that this lane reads first, for layers of this window; and brings them nearer.
+    FN void find_rows(const Cache& cache) {
+        const Parts parts(program, cache, position);
+        window = cache.window;
+        begin = parts.first + (int)(part << parts.bits);
+        end = part < parts.count ? min(begin + (1 << parts.bits), position) : begin;
+        #pragma unroll
+        for (uint i = 0; i < ROUNDS; ++i) rows[i] = token(begin, i) < end ? token_row(token(begin, i)) : 0;
     }
-
-    FN void attend(const Cache& cache) {
-        const Parts parts(program, cache, position + 1);
-        #pragma unroll 1
-        for (uint item = blockIdx.x; item < program.n_kv_head * program.parts; item += program.groups) {
-            const uint kv_head = item % program.n_kv_head, part = item / program.n_kv_head;
-            if (part < parts.count) attend_part(cache, parts, kv_head, part);
-            else pass_nothing(kv_head, part);
+    FN void prefetch_rows(const Cache& cache) {
+        if (part >= program.parts) return;
+        if (window != cache.window) find_rows(cache);
+        #pragma unroll
+        for (uint i = 0; i < ROUNDS; ++i) {
+            if (token(begin, i) >= end || channel() % 64 != 0) continue;
+            const ulong at = (ulong)rows[i] * HS + channel();
+            prefetch((const ushort*)cache.k + at);
+            prefetch((const ushort*)cache.v + at);
         }
     }
-    FN float* values_to(uint head, uint part) const { return program.part_mail() + ((ulong)head * program.parts + part) * HS; }
-    FN float* stats_to(uint head, uint part) const { return program.stats_mail() + (head * program.parts + part) * 2; }
 
     // A part that is not there: nobody reads it, but a later one in its place must find another round's mail.
-    FN void pass_nothing(uint kv_head, uint part) {
-        for (uint i = tid(); i < SHARING * HS; i += THREADS) send(values_to(kv_head * SHARING + i / HS, part) + i % HS, 0.0f, round);
-        if (tid() >= SHARING) return;
-        float* stats = stats_to(kv_head * SHARING + tid(), part);
-        send(stats, 0.0f, round);
-        send(stats + 1, 0.0f, round);
+    FN void pass_nothing() {
+        if (tid() < HS) send(values_out() + tid(), 0.0f, round);
+        if (tid() < 2) send(stats_out() + tid(), 0.0f, round);
     }
 
-    // A softmax over keys as it goes, of a lane's eight channels.
+    // A softmax over the tokens of a lane's group, as it goes, of the lane's eight channels.
     struct Running {
         float top = -INFINITY;
         float weights = 0.0f;
         Eight total = {};
     };
-    // A part of the keys of a KV head, for its query heads, EACH warps a head; a token lies over LANES lanes, ABREAST tokens
-    // in a warp, ROUNDS times.
-    static constexpr uint LANES = HS / 8, ABREAST = 32 / LANES, EACH = WARPS / SHARING, ROUNDS = 4;
-    static constexpr uint STRIDE = EACH * ABREAST;      // tokens that the warps of a head have at once
-
-    template <uint N> FN void attend_tokens(Running& all, const uint4 (&k)[N], const uint4 (&v)[N], const bool (&in)[N], const Eight& query, const Cache& cache) {
-        float score[N], most = all.top;
+    FN void attend_tokens(Running& all, const uint4 (&k)[ROUNDS], const uint4 (&v)[ROUNDS], const bool (&in)[ROUNDS], const Eight& query, const Cache& cache) {
+        float score[ROUNDS], most = all.top;
         #pragma unroll
-        for (uint r = 0; r < N; ++r) {
-            float dot = dot8(widen8<Cached>(k[r]), query);
+        for (uint i = 0; i < ROUNDS; ++i) score[i] = dot8(widen8<Cached>(k[i]), query);
+        #pragma unroll
+        for (uint m = 1; m < LANES; m *= 2) {
             #pragma unroll
-            for (uint m = 1; m < LANES; m *= 2) dot += __shfl_xor_sync(~0u, dot, m);
-            dot *= cache.scale;
-            if (cache.cap != 0.0f) dot = cache.cap * tanh_fast(dot * reciprocal(cache.cap));
-            score[r] = in[r] ? dot * LOG2E : -INFINITY;
-            most = fmaxf(most, score[r]);
+            for (uint i = 0; i < ROUNDS; ++i) score[i] += __shfl_xor_sync(~0u, score[i], m);
         }
         #pragma unroll
-        for (uint m = LANES; m < 32; m *= 2) most = fmaxf(most, __shfl_xor_sync(~0u, most, m));
+        for (uint i = 0; i < ROUNDS; ++i) {
+            score[i] = in[i] ? scored(score[i], cache) : -INFINITY;
+            most = fmaxf(most, score[i]);
+        }
         const float base = finite(most), shrink = exp2_fast(all.top - base);
         all.top = most;
         all.weights *= shrink;
         #pragma unroll
-        for (int i = 0; i < 8; ++i) all.total.at[i] *= shrink;
+        for (uint c = 0; c < 8; ++c) all.total.at[c] *= shrink;
         #pragma unroll
-        for (uint r = 0; r < N; ++r) {
-            const float p = exp2_fast(score[r] - base);
-            const Eight value = widen8<Cached>(v[r]);
-            all.weights += p;
+        for (uint i = 0; i < ROUNDS; ++i) {
+            const float by = exp2_fast(score[i] - base);
+            const Eight value = widen8<Cached>(v[i]);
+            all.weights += by;
             #pragma unroll
-            for (int i = 0; i < 8; ++i) all.total.at[i] = fmaf(value.at[i], p, all.total.at[i]);
+            for (uint c = 0; c < 8; ++c) all.total.at[c] = fmaf(value.at[c], by, all.total.at[c]);
         }
     }
-    FN void attend_part(const Cache& cache, const Parts& parts, uint kv_head, uint part) {
-        const uint mine = warp() / EACH, c = lane() % LANES * 8;
-        const int begin = parts.first + (int)part * parts.tokens, end = min(begin + parts.tokens, position);   // of the cache
-        const int offset = (int)(warp() % EACH * ABREAST + lane() / LANES);
-        Running all;
-        if (mine < SHARING) {
-            Eight query = {};
-            bool asked = false;
-            #pragma unroll 1
-            for (int j0 = begin + offset; !asked || j0 - offset < end; j0 += ROUNDS * STRIDE) {
-                uint4 k[ROUNDS], v[ROUNDS];
-                bool in[ROUNDS];
-                #pragma unroll
-                for (uint r = 0; r < ROUNDS; ++r) {
-                    const int j = j0 + (int)(r * STRIDE);
-                    k[r] = v[r] = make_uint4(0, 0, 0, 0);
-                    in[r] = j < end;
-                    if (!in[r]) continue;
-                    const ulong at = cache_row(__ldg(program.block_table + j / BLOCK_SIZE), kv_head, j % BLOCK_SIZE) + c;
-                    k[r] = __ldcg((const uint4*)((const ushort*)cache.k + at));
-                    v[r] = __ldcg((const uint4*)((const ushort*)cache.v + at));
-                }
-                if (!asked) query = receive8(program.qkv_mail() + (kv_head * SHARING + mine) * HS + c, round);
-                asked = true;
-                attend_tokens(all, k, v, in, query, cache);
-            }
-            if (part + 1 == parts.count && warp() % EACH == 0) {
-                const float* k_mail = program.qkv_mail() + (program.n_head + kv_head) * HS + c;
-                const uint4 k[1] = {pack8(receive8(k_mail, round))};
-                const uint4 v[1] = {pack8(receive8(k_mail + program.n_kv_head * HS, round))};
-                const bool in[1] = {lane() < LANES};
-                attend_tokens(all, k, v, in, query, cache);
-            }
+    // The groups of a warp together: each keeps KEPT channels from the returned one on, its `total`'s first.
+    static constexpr uint KEPT = 8 / ABREAST;
+    FN uint merge(Running& one) const {
+        float top = one.top;
+        #pragma unroll
+        for (uint m = LANES; m < 32; m *= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, m));
+        const float by = exp2_fast(one.top - finite(top));
+        one.top = top;
+        one.weights *= by;
+        #pragma unroll
+        for (uint c = 0; c < 8; ++c) one.total.at[c] *= by;
+        uint first = channel(), left = 8;
+        #pragma unroll
+        for (uint m = LANES; m < 32; m *= 2) {
+            left /= 2;
+            const bool upper = lane() & m;
+            one.weights += __shfl_xor_sync(~0u, one.weights, m);
             #pragma unroll
-            for (uint m = LANES; m < 32; m *= 2) {
-                all.weights += __shfl_xor_sync(~0u, all.weights, m);
-                #pragma unroll
-                for (int i = 0; i < 8; ++i) all.total.at[i] += __shfl_xor_sync(~0u, all.total.at[i], m);
+            for (uint c = 0; c < left; ++c) {
+                const float low = one.total.at[c], high = one.total.at[c + left];
+                one.total.at[c] = (upper ? high : low) + __shfl_xor_sync(~0u, upper ? low : high, m);
             }
+            if (upper) first += left;
         }
-        // the warps of a head together
-        float* values = vector();                       // [WARPS, HS], [WARPS, 2]
-        float* stats = values + WARPS * HS;
-        if (lane() < LANES) {
-            const Eight& t = all.total;
-            *(float4*)(values + warp() * HS + c) = make_float4(t.at[0], t.at[1], t.at[2], t.at[3]);
-            *(float4*)(values + warp() * HS + c + 4) = make_float4(t.at[4], t.at[5], t.at[6], t.at[7]);
+        return first;
+    }
+    FN void attend(const Cache& cache) {
+        if (part >= program.parts) return refill();
+        if (begin == end) {
+            pass_nothing();
+            return refill();
         }
+        Running all;
+        Eight query[1];
+        #pragma unroll 1
+        for (int from = begin; from < end; from += ROUNDS * STRIDE) {
+            uint4 k[ROUNDS], v[ROUNDS];
+            bool in[ROUNDS];
+            #pragma unroll
+            for (uint i = 0; i < ROUNDS; ++i) {
+                k[i] = v[i] = make_uint4(0, 0, 0, 0);
+                in[i] = token(from, i) < end;
+                if (!in[i]) continue;
+                const ulong at = (ulong)(from == begin ? rows[i] : token_row(token(from, i))) * HS + channel();
+                k[i] = __ldcg((const uint4*)((const ushort*)cache.k + at));
+                v[i] = __ldcg((const uint4*)((const ushort*)cache.v + at));
+            }
+            if (from == begin) {
+                refill();
+                receive_eights(query, program.qkv_mail() + head * HS, LANES, lane() % LANES, round);
+            }
+            attend_tokens(all, k, v, in, query[0], cache);
+        }
+        // the warps together
+        float* values = vector();                       // [WARPS, HS]
+        float* stats = values + WARPS * HS;             // [WARPS, 2]
+        const uint c = merge(all);
+        #pragma unroll
+        for (uint i = 0; i < KEPT; ++i) values[warp() * HS + c + i] = all.total.at[i];
         if (lane() == 0) stats[2 * warp()] = all.top, stats[2 * warp() + 1] = all.weights;
         sync();
-        #pragma unroll 1
-        for (uint i = tid(); i < SHARING * HS; i += THREADS) {
-            const uint h = i / HS, head = kv_head * SHARING + h;
+        if (tid() < HS) {
             float top = -INFINITY, weights = 0.0f, y = 0.0f;
             #pragma unroll
-            for (uint w = 0; w < EACH; ++w) top = fmaxf(top, stats[2 * (h * EACH + w)]);
+            for (uint w = 0; w < WARPS; ++w) top = fmaxf(top, stats[2 * w]);
             top = as_read(top);                         // what its readers take for it
             #pragma unroll
-            for (uint w = 0; w < EACH; ++w) {
-                const float by = exp2_fast(stats[2 * (h * EACH + w)] - finite(top));
-                weights = fmaf(stats[2 * (h * EACH + w) + 1], by, weights);
-                y = fmaf(values[(h * EACH + w) * HS + i % HS], by, y);
+            for (uint w = 0; w < WARPS; ++w) {
+                const float by = exp2_fast(stats[2 * w] - finite(top));
+                weights = fmaf(stats[2 * w + 1], by, weights);
+                y = fmaf(values[w * HS + tid()], by, y);
             }
-            send(values_to(head, part) + i % HS, y, round);
-            if (i % HS == 0) send(stats_to(head, part), top, round), send(stats_to(head, part) + 1, weights, round);
+            send(values_out() + tid(), y, round);
+            if (tid() == 0) send(stats_out(), top, round), send(stats_out() + 1, weights, round);
         }
-        sync();                                         // before the next part, or the next vector
+        sync();                                         // before the next vector
     }
 
     // ---- Behind the layers: logits, the likeliest token of all, the next step.
@@ -420,22 +523,22 @@ struct Group {
         best = highest(best);
         // with the vote everybody sees the keys and values that this threadgroup has written
         if (tid() == 0) {
-            __threadfence();
+            fence();
             vote(program.ballots + blockIdx.x, best, ballot);
         }
         best = tid() < program.groups ? count_vote(program.ballots + tid(), ballot) : 0;
-        __threadfence();
-        token = (int)~(uint)highest(best);
+        fence();
+        chosen = (int)~(uint)highest(best);
     }
     // Of all threads, the same in each.
     FN ulong highest(ulong mine) {
         const uint top = __reduce_max_sync(~0u, (uint)(mine >> 32));
         const uint low = __reduce_max_sync(~0u, (uint)(mine >> 32) == top ? (uint)mine : 0u);
-        if (lane() == 0) best[warp()] = (ulong)top << 32 | low;
+        if (lane() == 0) notes(program).best[warp()] = (ulong)top << 32 | low;
         sync();
         ulong all = 0;
         #pragma unroll
-        for (uint w = 0; w < WARPS; ++w) all = max(all, best[w]);
+        for (uint w = 0; w < WARPS; ++w) all = max(all, notes(program).best[w]);
         sync();
         return all;
     }
@@ -445,40 +548,52 @@ struct Group {
         const uint block = position / BLOCK_SIZE;
         slot = block < program.max_blocks ? __ldg(program.block_table + block) * (int)BLOCK_SIZE + position % (int)BLOCK_SIZE : -1;
         if (blockIdx.x != 0 || tid() != 0) return;
-        *program.chosen = *program.tokens = token;
+        *program.chosen = *program.tokens = chosen;
         *program.positions = position;
         *program.lengths = position + 1;
         *program.slots = slot;
-        program.history[position % program.kept] = token;
+        program.history[position % program.kept] = chosen;
+    }
+
+    // Asks for the first scales, and for as much of its weights as each warp has room for.
+    FN void start() {
+        ask_for_gamma(*products_in_shared());
+        owed = program.ring_slots;
+        refill();
     }
 
     // ---- A step is a row of products: each reads what others passed on, and passes on its own.
 
-    FN float* vector() const { return sums + program.sums; }
-
     FN void step(uint ballot) {
-        if (tid() < products[OUTPUT].groups()) own = embedded(products[OUTPUT].first() + tid());
+        const Product& output = products_in_shared()[OUTPUT];
+        if (tid() < output.groups()) own = embedded(output.first() + tid());
+        window = -1;
         #pragma unroll 1
         for (uint i = 0; i <= 4 * program.n_layer; ++i) {
-            const Product& p = products[i];
-            const Cache& cache = caches[i / 4];
+            thread = opaque(threadIdx.x);
+            const Product& p = products_in_shared()[i];
+            const Cache& cache = caches_in_shared(program)[i / 4];
             const uint kind = i == 4 * program.n_layer ? HEAD : i % 4;
-            float* x = kind == HEAD ? sums + program.head_sums : vector();
+            float* x = kind == HEAD ? sums() + program.head_sums : vector();
             const Beside b = beside(p, kind);
+            const Lot lot(p, warp());
+            if (kind == QKV) prefetch_rows(cache);
             if (kind == OUTPUT) gather_attended(cache, x);
-            else if (kind == DOWN) gather_inner(p, x);
-            else gather_normed(p, kind == UP ? program.between_mail() : i > 0 ? program.behind_mail() : nullptr, round, x);
-            multiply(p, x);
+            else if (kind == DOWN && !INNER_SENT) gather_inner(p, x);
+            else if (kind != DOWN) gather_normed(i, kind == UP ? program.between_mail() : i > 0 ? program.behind_mail() : nullptr, x);
+            const float by = kind == OUTPUT || kind == DOWN ? 1.0f : scale(p);
+            multiply(p, lot, kind == DOWN && INNER_SENT ? nullptr : x);
             if (kind == QKV) {
                 ++round;                                // what came until now is of the layer before
-                pass_heads(p, cache, b);
-                attend(cache);
+                pass_heads(p, cache, b, by);
             }
             if (kind == OUTPUT) pass_residual(p, b, program.between_mail());
-            if (kind == UP) pass_inner(p, b);
+            if (kind == UP) pass_inner(p, b, by);
             if (kind == DOWN) pass_residual(p, b, program.behind_mail());
+            if (kind == QKV) attend(cache);
+            else refill();
         }
-        choose(products[4 * program.n_layer], ballot);
+        choose(products_in_shared()[4 * program.n_layer], ballot);
         advance();
     }
 };
@@ -487,36 +602,26 @@ template <class T> FN void copy_all(T* to, const T* from, uint count) {
     for (uint i = threadIdx.x; i < count * (sizeof(T) / 4); i += blockDim.x) ((uint*)to)[i] = ((const uint*)from)[i];
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS + 32, 1)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
 thermite_steps(const __grid_constant__ Program program, uint steps) {
-    unsigned char* memory = dynamic_shared();
-    const uint slots = WARPS * program.ring_slots, n_products = 4 * program.n_layer + 1;
-    ulong* filled = (ulong*)(memory + slots * program.slot_bytes);
-    ulong* emptied = filled + slots;
-    ulong* best = emptied + slots;
-    Product* products = (Product*)(best + WARPS);
-    Cache* caches = (Cache*)(products + n_products);
-    float* norms = (float*)(caches + program.n_layer);
-    copy_all(products, program.products, n_products);
-    copy_all(caches, program.caches, program.n_layer);
-    const Rings rings = {shared_address(memory), shared_address(filled), shared_address(emptied), program.ring_slots, program.slot_bytes};
-    if (threadIdx.x < slots) {
-        barrier_init(rings.filled + threadIdx.x * 8, 1);
-        barrier_init(rings.emptied + threadIdx.x * 8, 1);
-        barrier_init_done();
-    }
+    const uint slots = WARPS * program.ring_slots;
+    copy_all(products_in_shared(), program.products, program.n_products());
+    copy_all(caches_in_shared(program), program.caches, program.n_layer);
+    if (threadIdx.x < slots) barrier_init(Ring(program, 0).filled + threadIdx.x * 8, 1);
+    if (threadIdx.x == 0) barrier_init(shared_address(&notes(program).has_gamma), 1);
+    barrier_init_done();
     __syncthreads();
-    if (threadIdx.x >= THREADS) {
-        fill(program, products, rings, steps);
-        return;
-    }
-    Group group = {program, rings, products, caches, best, norms, norms + NORMS};
-    group.token = *program.tokens;
+    Group group = {program, Ring(program, threadIdx.x / 32), steps, evict_first(), Errand(threadIdx.x / 32, steps)};
+    group.thread = threadIdx.x;
+    group.head = blockIdx.x % program.n_head;
+    group.part = blockIdx.x / program.n_head;
+    group.start();
+    group.chosen = *program.tokens;
     group.position = *program.positions;
     group.slot = *program.slots;
     group.round = program.rounds[0];
     uint ballot = program.rounds[1];
     #pragma unroll 1
-    for (uint i = 0; i < steps; ++i) group.step(++ballot);
+    for (; group.steps > 0; --group.steps) group.step(++ballot);
     if (blockIdx.x == 0 && threadIdx.x == 0) program.rounds[0] = group.round, program.rounds[1] = ballot;
 }

@@ -40,30 +40,17 @@ fn pieces_of_a_prompt() {
     }
 }
 
-/// What steps on the device alone choose after `read` and `token`, and what the last run but one launched. The third run
-/// of eight is recorded, the fourth replays it, and what is left goes step by step.
+/// As [`Runner::alone`], behind a prompt.
 fn run_alone(
     runner: &mut Runner<Emulated>,
-    mut stepper: Stepper<Emulated>,
-    read: &[u32],
+    stepper: Stepper<Emulated>,
+    prompt: &[u32],
     token: u32,
 ) -> (Vec<i32>, Vec<String>) {
-    for (i, piece) in read.chunks(CHUNK).enumerate() {
+    for (i, piece) in prompt.chunks(CHUNK).enumerate() {
         runner.run(&[(0, piece, i * CHUNK, Outputs::Last)]);
     }
-    let blocks = runner.blocks(0);
-    let row = DecodingRow { token, position: read.len(), blocks: &blocks };
-    stepper.start(&runner.model, &[row], &runner.cache).unwrap();
-    let counts = [8, 8, 8, 8, 1];
-    let mut launched = Vec::new();
-    for count in counts {
-        launched = runner.model.device().launcher().take_launched();
-        stepper.run(&mut runner.model, &mut runner.cache, count).unwrap();
-    }
-    let mut tokens = vec![0; counts.iter().sum()];
-    let device = runner.model.device();
-    stepper.read(&runner.model, &device.mark().unwrap(), 0, 0, &mut tokens).unwrap();
-    (tokens, launched)
+    runner.alone(stepper, token, prompt.len())
 }
 
 /// Tokens that a device chooses alone are the reference's; what the last run but one launched.

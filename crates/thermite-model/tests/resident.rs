@@ -5,14 +5,14 @@
 mod common;
 
 use common::Runner;
+use thermite_device::Dtype;
 use thermite_device::emulated::Emulated;
 use thermite_device::launched::Variants;
-use thermite_device::{Device, Dtype};
 use thermite_formats::DType;
 use thermite_kernels::emulator::Build;
 use thermite_kernels::hopper::steps;
 use thermite_model::random::Shape;
-use thermite_model::{DecodingRow, Options, Stepper};
+use thermite_model::{Options, Stepper};
 
 /// Tokens of the context; keys lie in more parts from one multiple of 64 to the next.
 const CONTEXT: usize = 192;
@@ -68,24 +68,12 @@ const CASES: [Case; 4] = [
     },
 ];
 
-/// Tokens and last logits of five runs, and what the last but one launched: the third is recorded, the fourth replays it, and
-/// the last goes step by step.
+/// Tokens, last logits and launches of [`Runner::alone`].
 fn run(case: &Case, device: Emulated) -> (Vec<i32>, Vec<f32>, Vec<String>) {
     let options = Options { context: Some(CONTEXT), max_rows: 8, ..Options::default() };
     let mut runner = Runner::of(&case.shape.model(case.weights).unwrap(), device, options, 1, case.cache);
-    let blocks = runner.blocks(0);
-    let mut stepper = Stepper::new(&runner.model, 1).unwrap();
-    let row = DecodingRow { token: 7, position: START, blocks: &blocks };
-    stepper.start(&runner.model, &[row], &runner.cache).unwrap();
-    let counts = [8, 8, 8, 8, 1];
-    let mut launched = Vec::new();
-    for count in counts {
-        launched = runner.model.device().launcher().take_launched();
-        stepper.run(&mut runner.model, &mut runner.cache, count).unwrap();
-    }
-    let mut tokens = vec![0; counts.iter().sum()];
-    let device = runner.model.device();
-    stepper.read(&runner.model, &device.mark().unwrap(), 0, 0, &mut tokens).unwrap();
+    let stepper = Stepper::new(&runner.model, 1).unwrap();
+    let (tokens, launched) = runner.alone(stepper, 7, START);
     let mut logits = vec![0.0; runner.model.config().n_vocab];
     runner.model.read_logits(0, &mut logits).unwrap();
     (tokens, logits, launched)

@@ -7,9 +7,10 @@ pub(crate) mod tiny;
 
 use serde::Deserialize;
 use thermite_device::cpu::{Cpu, Isa};
+use thermite_device::emulated::Emulated;
 use thermite_device::{Batch, Device, Dtype, Outputs};
 use thermite_formats::{EmbeddedModel, ModelFiles};
-use thermite_model::{KvCache, Model, Options};
+use thermite_model::{DecodingRow, KvCache, Model, Options, Stepper};
 
 pub(crate) const BLOCK: usize = 16;
 
@@ -88,6 +89,31 @@ impl<D: Device> Runner<D> {
     /// The last position's logits of one prompt.
     pub(crate) fn prompt(&mut self, tokens: &[u32]) -> Vec<f32> {
         self.run(&[(0, tokens, 0, Outputs::Last)]).remove(0)
+    }
+}
+
+impl Runner<Emulated> {
+    /// What steps on the device alone choose after `token` at `position`, and what the last run but one of five launched.
+    /// The third run of eight is recorded, the fourth replays it, and what is left goes step by step.
+    pub(crate) fn alone(
+        &mut self,
+        mut stepper: Stepper<Emulated>,
+        token: u32,
+        position: usize,
+    ) -> (Vec<i32>, Vec<String>) {
+        let blocks = self.blocks(0);
+        let row = DecodingRow { token, position, blocks: &blocks };
+        stepper.start(&self.model, &[row], &self.cache).unwrap();
+        let counts = [8, 8, 8, 8, 1];
+        let mut launched = Vec::new();
+        for count in counts {
+            launched = self.model.device().launcher().take_launched();
+            stepper.run(&mut self.model, &mut self.cache, count).unwrap();
+        }
+        let mut tokens = vec![0; counts.iter().sum()];
+        let device = self.model.device();
+        stepper.read(&self.model, &device.mark().unwrap(), 0, 0, &mut tokens).unwrap();
+        (tokens, launched)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Scalar, Variant, WARPS};
+use super::{Variant, WARPS};
 
 /// Most elements of a piece of a row: 2 KiB.
 const MOST_OF_PIECE: u32 = 1024;
@@ -227,14 +227,5 @@ impl Plan {
             threadgroups,
             shared_memory: fixed + WARPS * ring_slots * (slot_bytes + 16),
         })
-    }
-}
-
-impl Scalar {
-    /// Of a kernel's name: `name` is `prefix`, `_f16` or `_bf16`, and `rest`.
-    pub(super) fn in_name<'n>(name: &'n str, prefix: &str) -> Option<(Self, &'n str)> {
-        let after = name.strip_prefix(prefix)?.strip_prefix('_')?;
-        let (scalar, rest) = after.split_once('_').unwrap_or((after, ""));
-        Some((Self::of_suffix(scalar)?, rest))
     }
 }

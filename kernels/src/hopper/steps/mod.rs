@@ -19,9 +19,9 @@ pub use read::plan;
 
 /// The file of [`Variant::program`].
 pub const FILE: &str = "steps.cu";
-/// Warps that multiply, and threads a threadgroup: theirs, and a warp that fetches (`WARPS`, `THREADS` in program.h).
+/// Warps of a threadgroup that multiply (`WARPS` of program.h).
 pub const WARPS: u32 = 15;
-/// Threads a threadgroup.
+/// Threads a threadgroup: theirs, and those of a warp that fetches.
 pub const THREADS: u32 = 32 * (WARPS + 1);
 
 /// The `__global__` function; its parameters are a [`Program`] and how many steps, a `uint`.
@@ -69,6 +69,13 @@ impl Scalar {
             "bf16" => Some(Self::Bf16),
             _ => None,
         }
+    }
+
+    /// Of a kernel's name: `name` is `prefix`, `_f16` or `_bf16`, and `rest`.
+    fn in_name<'n>(name: &'n str, prefix: &str) -> Option<(Self, &'n str)> {
+        let after = name.strip_prefix(prefix)?.strip_prefix('_')?;
+        let (scalar, rest) = after.split_once('_').unwrap_or((after, ""));
+        Some((Self::of_suffix(scalar)?, rest))
     }
 
     const fn suffix(self) -> &'static str {
