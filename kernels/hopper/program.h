@@ -46,7 +46,8 @@ struct Product {
     uint piece_bits;
     float each;                                         // 1 / cols
     float eps;
-    uint unused[2];
+    uint sums_at;                                       // floats before its sums
+    uint unused;
 
     FN uint pieces() const { return 1 << piece_bits; }
     FN uint place(uint warp) const { return warp & (pieces() - 1); }        // of a warp's piece
@@ -108,7 +109,7 @@ struct Program {
     FN float* qkv_mail() const { return mail; }
     FN float* part_mail() const { return mail + (n_head + 2 * n_kv_head) * HS; }
     FN float* stats_mail() const { return part_mail() + n_head * parts * HS; }
-    FN float* between_mail() const { return stats_mail() + n_head * parts * 2; }
+    FN float* between_mail() const { return stats_mail() + (n_head * parts * 2 + 3) / 4 * 4; }
     FN float* behind_mail() const { return between_mail() + n_embd; }
     FN float* inner_mail() const { return behind_mail() + n_embd; }
 };

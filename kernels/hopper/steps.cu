@@ -47,8 +47,8 @@ struct Group {
     FN uint lane() const { return thread % 32; }
     FN uint warp() const { return thread / 32; }
     FN static void sync() { __syncthreads(); }
-    FN float* sums() const { return sums_in_shared(program); }
-    FN float* vector() const { return sums() + program.sums; }
+    FN float* vector() const { return sums_in_shared(program) + program.sums; }
+    FN float* sums_of(const Product& p) const { return sums_in_shared(program) + p.sums_at; }
 
     // ---- What a product reads, into x, which is complete when all have come to the end.
 
@@ -283,15 +283,16 @@ struct Group {
             float sum = (upper ? b : a) + __shfl_xor_sync(~0u, upper ? a : b, 16);
             #pragma unroll
             for (uint m = 8; m > 0; m /= 2) sum += __shfl_xor_sync(~0u, sum, m);
-            if (lane() % 16 == 0 && (both || !upper)) sums()[((line + (upper ? lot.abreast : 0)) << p.piece_bits) + lot.place] = sum;
+            if (lane() % 16 == 0 && (both || !upper)) sums_of(p)[((line + (upper ? lot.abreast : 0)) << p.piece_bits) + lot.place] = sum;
             owed = both ? 2 : 1;
         }
     }
     // Of row i of this threadgroup's.
     FN float sum_of(const Product& p, uint i) const {
+        const float* sums = sums_of(p);
         float sum = 0.0f;
         #pragma unroll 1
-        for (uint k = 0; k < p.pieces(); ++k) sum += sums()[(i << p.piece_bits) + k];
+        for (uint k = 0; k < p.pieces(); ++k) sum += sums[(i << p.piece_bits) + k];
         return sum;
     }
 
@@ -574,7 +575,7 @@ struct Group {
             const Product& p = products_in_shared()[i];
             const Cache& cache = caches_in_shared(program)[i / 4];
             const uint kind = i == 4 * program.n_layer ? HEAD : i % 4;
-            float* x = kind == HEAD ? sums() + program.head_sums : vector();
+            float* x = kind == HEAD ? sums_in_shared(program) + program.head_sums : vector();
             const Beside b = beside(p, kind);
             const Lot lot(p, warp());
             if (kind == QKV) prefetch_rows(cache);

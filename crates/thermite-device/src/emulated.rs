@@ -39,13 +39,13 @@ enum Records {
     Launches,
     /// Decoding steps in one launch, as far as there is a plan for them, threads in an order that the seed decides.
     Resident {
+        multiprocessors: u32,
         seed: u64,
     },
 }
 
-/// Of the machine that decoding steps in one launch are planned for.
-const MULTIPROCESSORS: u32 = 5;
-const SHARED_MEMORY: u32 = 64 * 1024;
+/// Bytes a threadgroup, of the machine that decoding steps in one launch are planned for.
+const SHARED_MEMORY: u32 = 160 * 1024;
 
 impl Emulated {
     /// The kernels compiled for `build`.
@@ -65,12 +65,12 @@ impl Emulated {
     }
 
     /// As [`Emulated::recording`]; recorded decoding steps run in one launch where there is a plan for them, as on Hopper,
-    /// its threads in an order that `seed` decides.
+    /// on so many multiprocessors, its threads in an order that `seed` decides.
     ///
     /// # Errors
     /// As [`Emulated::open`].
-    pub fn resident(build: Build, seed: u64) -> Result<Self> {
-        Self::with(build, Variants::Fast, Records::Resident { seed })
+    pub fn resident(build: Build, multiprocessors: u32, seed: u64) -> Result<Self> {
+        Self::with(build, Variants::Fast, Records::Resident { multiprocessors, seed })
     }
 
     fn with(build: Build, variants: Variants, records: Records) -> Result<Self> {
@@ -230,7 +230,9 @@ impl Launcher for EmulatedLauncher {
         let Some(launches) = locked(&self.recorded).take() else { return Ok(None) };
         worked?;
         match self.records {
-            Records::Resident { seed } => self.resident(launches, seed).map(Some),
+            Records::Resident { multiprocessors, seed } => {
+                self.resident(launches, multiprocessors, seed).map(Some)
+            }
             _ => Ok(Some(Recording::Launches(launches))),
         }
     }
@@ -265,14 +267,14 @@ impl Launcher for EmulatedLauncher {
 
 impl EmulatedLauncher {
     /// `launches`, or what takes their place if there is a plan for them.
-    fn resident(&self, launches: Vec<RecordedLaunch>, seed: u64) -> Result<Recording> {
+    fn resident(&self, launches: Vec<RecordedLaunch>, multiprocessors: u32, seed: u64) -> Result<Recording> {
         let address = |buffer: &Arc<Buffer>, first: usize| buffer.address(first);
         let of = |launch: &RecordedLaunch| {
             let arguments: Vec<_> = launch.arguments.iter().map(RecordedArgument::argument).collect();
             recorded(&launch.kernel, &launch.dims, &arguments, address)
         };
         let named: Vec<_> = launches.iter().map(of).collect();
-        let Some(plan) = steps::plan(&named, MULTIPROCESSORS, SHARED_MEMORY) else {
+        let Some(plan) = steps::plan(&named, multiprocessors, SHARED_MEMORY) else {
             return Ok(Recording::Launches(launches));
         };
         let kernel =

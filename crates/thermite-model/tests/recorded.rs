@@ -72,7 +72,7 @@ fn steps_on_the_device_alone() {
 
 #[test]
 fn steps_in_one_launch() {
-    let launched = steps_alone(Emulated::resident(Build::Fast, 1).unwrap());
+    let launched = steps_alone(Emulated::resident(Build::Fast, 6, 1).unwrap());
     assert_eq!(launched, [steps::entry()]);
 }
 
@@ -93,7 +93,7 @@ fn drawn_steps_on_the_device_alone() {
     let recording = || Emulated::recording(Build::Fast, Variants::Fast).unwrap();
     let recorded = of(recording(), 7);
     assert_eq!(recorded, of(Emulated::open(Build::Fast, Variants::Fast).unwrap(), 7));
-    assert_eq!(recorded, of(Emulated::resident(Build::Fast, 1).unwrap(), 7));
+    assert_eq!(recorded, of(Emulated::resident(Build::Fast, 6, 1).unwrap(), 7));
     assert_ne!(recorded, of(recording(), 8));
 }
 

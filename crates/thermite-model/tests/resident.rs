@@ -14,7 +14,7 @@ use thermite_kernels::hopper::steps;
 use thermite_model::random::Shape;
 use thermite_model::{Options, Stepper};
 
-/// Tokens of the context; keys lie in more parts from one multiple of 64 to the next.
+/// Tokens of the context; keys lie in one part up to 128.
 const CONTEXT: usize = 192;
 const START: usize = 120;
 
@@ -22,9 +22,10 @@ struct Case {
     shape: Shape,
     weights: DType,
     cache: Dtype,
+    multiprocessors: u32,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 5] = [
     Case {
         shape: Shape {
             name: "layer norm, gelu, heads of 64",
@@ -33,6 +34,7 @@ const CASES: [Case; 4] = [
         },
         weights: DType::F16,
         cache: Dtype::F16,
+        multiprocessors: 5,
     },
     Case {
         shape: Shape {
@@ -43,6 +45,7 @@ const CASES: [Case; 4] = [
         },
         weights: DType::BF16,
         cache: Dtype::F16,
+        multiprocessors: 8,
     },
     Case {
         shape: Shape {
@@ -54,6 +57,7 @@ const CASES: [Case; 4] = [
         },
         weights: DType::BF16,
         cache: Dtype::BF16,
+        multiprocessors: 7,
     },
     Case {
         shape: Shape {
@@ -65,6 +69,18 @@ const CASES: [Case; 4] = [
         },
         weights: DType::F16,
         cache: Dtype::F16,
+        multiprocessors: 5,
+    },
+    Case {
+        shape: Shape {
+            name: "a piece of the inner vector a warp",
+            config: r#"{"model_type": "llama", "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 8200,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 128,
+                "max_position_embeddings": 192, "rope_theta": 10000, "rms_norm_eps": 1e-6}"#,
+        },
+        weights: DType::F16,
+        cache: Dtype::F16,
+        multiprocessors: 17,
     },
 ];
 
@@ -87,7 +103,8 @@ fn steps_in_one_launch_are_the_steps_launch_by_launch() {
         assert!(launched.len() > 8 * 5, "{}: {launched:?}", case.shape.name);
         let mut bits = Vec::new();
         for seed in [3, 4] {
-            let (have, logits, launched) = run(case, Emulated::resident(Build::Fast, seed).unwrap());
+            let (have, logits, launched) =
+                run(case, Emulated::resident(Build::Fast, case.multiprocessors, seed).unwrap());
             assert_eq!(launched, [steps::entry()], "{}", case.shape.name);
             assert_eq!(have, want, "{}", case.shape.name);
             let scale = want_logits.iter().fold(0.0_f32, |most, x| most.max(x.abs()));

@@ -14,10 +14,10 @@ typedef unsigned long long ulong;
 
 struct half { ushort bits; };
 struct bfloat { ushort bits; };
-struct uint2 { uint x, y; };
-struct uint4 { uint x, y, z, w; };
-struct float2 { float x, y; };
-struct float4 { float x, y, z, w; };
+struct alignas(8) uint2 { uint x, y; };
+struct alignas(16) uint4 { uint x, y, z, w; };
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
 FN uint4 make_uint4(uint x, uint y, uint z, uint w) { return {x, y, z, w}; }
 FN float2 make_float2(float x, float y) { return {x, y}; }
 FN float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
@@ -36,10 +36,12 @@ template <class A, class B> FN auto max(A a, B b) { return a > b ? a : b; }
 FN float fmaf(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 FN float fmaxf(float a, float b) { return __builtin_fmaxf(a, b); }
 FN float rsqrtf(float x) { return 1.0f / __builtin_sqrtf(x); }
-FN float __frcp_rn(float x) { return 1.0f / x; }
 FN float __fdividef(float x, float y) { return x / y; }
 FN float exp2_fast(float x) { return __builtin_exp2f(x); }
-FN void __threadfence() {}
+FN void fence() {}
+FN void prefetch(const void*) {}
+FN const float* opaque(const float* p) { return p; }
+FN uint opaque(uint x) { return x; }
 
 FN void __syncthreads() { resident_barrier(0, resident->threads.x); }
 FN void named_sync(uint name, uint threads) { resident_barrier(name, threads); }
@@ -70,6 +72,10 @@ typedef unsigned char* Shared;
 FN Shared shared_address(const void* p) { return (Shared)p; }
 FN unsigned char* dynamic_shared() { return resident_shared(); }
 FN uint4 load_shared(Shared p) { return *(const uint4*)p; }
+template <uint BYTES> FN const volatile float* aligned(const void* p) {
+    if ((size_t)p % BYTES != 0) __builtin_trap();
+    return (const volatile float*)p;
+}
 
 FN void barrier_init(Shared barrier, uint arrivals) {
     CountingBarrier b = {0};
@@ -83,18 +89,24 @@ FN void wait(Shared barrier, uint parity) {
     while (((volatile CountingBarrier*)barrier)->phase == parity) resident_yield();
 }
 FN ulong evict_first() { return 0; }
-FN void copy(Shared to, const void* from, uint bytes, Shared barrier, ulong) { resident_copy(to, from, bytes, (ulong*)barrier); }
+FN void copy(Shared to, const void* from, uint bytes, Shared barrier, ulong) {
+    aligned<16>(to), aligned<16>(from);
+    if (bytes % 16 != 0) __builtin_trap();
+    resident_copy(to, from, bytes, (ulong*)barrier);
+}
 
 FN float2 widen2(uint two, bfloat) { return {dialect::bfloat_value(two & 0xffff), dialect::bfloat_value(two >> 16)}; }
 FN float2 widen2(uint two, half) { return {dialect::half_value(two & 0xffff), dialect::half_value(two >> 16)}; }
 FN uint pack(float low, float high, bfloat) { return dialect::bfloat_bits(low) | (uint)dialect::bfloat_bits(high) << 16; }
 FN uint pack(float low, float high, half) { return dialect::half_bits(low) | (uint)dialect::half_bits(high) << 16; }
 
-template <class T> FN void load_relaxed(T& v, const float* p) { v = *(const volatile T*)p; }
-template <> FN void load_relaxed(float2& v, const float* p) { v = {((const volatile float*)p)[0], ((const volatile float*)p)[1]}; }
-template <> FN void load_relaxed(float4& v, const float* p) {
-    const volatile float* q = p;
+FN void load_relaxed(float4& v, const float* p) {
+    const volatile float* q = aligned<16>(p);
     v = {q[0], q[1], q[2], q[3]};
+}
+FN void load_relaxed(float2& v, const float* p) {
+    const volatile float* q = aligned<8>(p);
+    v = {q[0], q[1]};
 }
 FN void load_relaxed(ulong& a, ulong& b, const void* p) { a = ((const volatile ulong*)p)[0], b = ((const volatile ulong*)p)[1]; }
 FN void store_relaxed(float* p, float x) { *(volatile float*)p = x; }

@@ -92,6 +92,8 @@ impl Build {
 
 /// Flags of every file: no contraction, so that all machines compute alike.
 const COMMON_FLAGS: &[&str] = &["-std=c++17", "-fPIC", "-g", "-w", "-ffp-contract=off"];
+/// A vector that a GPU could not load or store ends the process.
+const ALIGNED: &[&str] = &["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"];
 const RUNTIME: &str = "fibers.cpp";
 
 /// What is compiled, how, and where it is kept.
@@ -129,7 +131,7 @@ impl Recipe {
             units.push(Unit {
                 name: file.clone(),
                 text: cpp_source(file, text)?,
-                flags: toolchain.kernel_flags,
+                flags: toolchain.kernel_flags.to_vec(),
             });
         }
         for (file, text) in sources::CPU_DIALECT {
@@ -137,7 +139,7 @@ impl Recipe {
                 units.push(Unit {
                     name: (*file).to_owned(),
                     text: (*text).to_owned(),
-                    flags: toolchain.runtime_flags,
+                    flags: toolchain.runtime_flags.to_vec(),
                 });
             }
         }
@@ -184,10 +186,10 @@ pub(super) fn compile_steps(build: Build, variant: Variant) -> Result<PathBuf, E
     let kernel = Unit {
         name: steps::FILE.to_owned(),
         text: format!("{}\n#include \"steps_run.h\"\n", variant.source()),
-        flags: toolchain.kernel_flags,
+        flags: [toolchain.kernel_flags, ALIGNED].concat(),
     };
     let runtime = sources::RESIDENTS.iter().filter(|(name, _)| name.ends_with(".cpp")).map(|(name, text)| {
-        Unit { name: (*name).to_owned(), text: (*text).to_owned(), flags: toolchain.runtime_flags }
+        Unit { name: (*name).to_owned(), text: (*text).to_owned(), flags: toolchain.runtime_flags.to_vec() }
     });
     let units: Vec<Unit> = std::iter::once(kernel).chain(runtime).collect();
     let objects = compile_all(&units, |unit| compiler.object(unit, &include, &cache))?;
@@ -206,7 +208,7 @@ fn default_cache() -> PathBuf {
 struct Unit {
     name: String,
     text: String,
-    flags: &'static [&'static str],
+    flags: Vec<&'static str>,
 }
 
 struct Compiler {
@@ -235,7 +237,7 @@ impl Compiler {
 
     /// The unit's object file.
     fn object(&self, unit: &Unit, include: &Path, cache: &Path) -> Result<PathBuf, EmulatorError> {
-        let key = hash(&(&self.version, COMMON_FLAGS, unit.flags, include, &unit.text));
+        let key = hash(&(&self.version, COMMON_FLAGS, &unit.flags, include, &unit.text));
         let object = cache.join(format!("{}-{key:016x}.o", unit.name));
         if object.exists() {
             return Ok(object);
@@ -243,7 +245,7 @@ impl Compiler {
         let source = temporary(&object.with_extension("cpp"));
         put(&source, unit.text.as_bytes())?;
         let built = self.run(&unit.name, &object, |command| {
-            command.args(COMMON_FLAGS).args(unit.flags);
+            command.args(COMMON_FLAGS).args(&unit.flags);
             command.arg("-I").arg(include).arg("-c").arg(&source);
         });
         let _ = fs::remove_file(&source); // only the object is kept

@@ -19,10 +19,11 @@ pub use read::plan;
 
 /// The file of [`Variant::program`].
 pub const FILE: &str = "steps.cu";
-/// Warps of a threadgroup that multiply (`WARPS` of program.h).
-pub const WARPS: u32 = 15;
-/// Threads a threadgroup: theirs, and those of a warp that fetches.
-pub const THREADS: u32 = 32 * (WARPS + 1);
+/// The logarithm of the warps of a threadgroup (`WARP_BITS` of program.h).
+const WARP_BITS: u32 = 4;
+const WARPS: u32 = 1 << WARP_BITS;
+/// Threads a threadgroup.
+pub const THREADS: u32 = 32 * WARPS;
 
 /// The `__global__` function; its parameters are a [`Program`] and how many steps, a `uint`.
 pub fn entry() -> String {
@@ -130,8 +131,21 @@ pub struct Variant {
     pub norm: Norm,
     /// The activation.
     pub activation: Activation,
-    /// Groups of four elements of a normed vector a thread.
+    /// Whether scores are capped.
+    pub capped: bool,
+    /// How much of vectors and rows a thread has.
+    pub shares: Shares,
+}
+
+/// How much of a model's vectors and rows a thread has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Shares {
+    /// Groups of four elements of a normed vector.
     pub quads: u32,
+    /// Groups of four elements of what the activation gives; none where each warp has a piece of its own.
+    pub inner_quads: u32,
+    /// Groups of eight elements of a piece of a row.
+    pub eights: u32,
 }
 
 impl Variant {
@@ -145,12 +159,19 @@ impl Variant {
             block_size: 16,
             norm: Norm::Layer,
             activation: Activation::Gelu,
-            quads: 1,
+            capped: false,
+            shares: Shares { quads: 1, inner_quads: 2, eights: 3 },
         };
         let (norm, weights) = (Norm::Rms, Scalar::Bf16);
         let llama = Self { weights, norm, activation: Activation::SwiGlu, sharing: 3, ..gpt2 };
-        let gemma =
-            Self { activation: Activation::GeGlu, cache: Scalar::Bf16, head_size: 128, quads: 4, ..llama };
+        let gemma = Self {
+            activation: Activation::GeGlu,
+            cache: Scalar::Bf16,
+            head_size: 128,
+            capped: true,
+            shares: Shares { quads: 2, inner_quads: 0, eights: 4 },
+            ..llama
+        };
         [gpt2, llama, gemma]
     }
 
@@ -176,7 +197,10 @@ impl Variant {
             ("HEAD_SIZE", self.head_size),
             ("SHARING", self.sharing),
             ("BLOCK_SIZE", self.block_size),
-            ("QUADS", self.quads),
+            ("CAPPED", self.capped.into()),
+            ("QUADS", self.shares.quads),
+            ("INNER_QUADS", self.shares.inner_quads),
+            ("EIGHTS", self.shares.eights),
         ] {
             let _ = writeln!(text, "#define {name} {value}u");
         }

@@ -3,12 +3,7 @@
 use bytemuck::Zeroable;
 
 use super::layout::{Cache, Plan, Product, Program};
-use super::{Activation, Norm, Recorded, Scalar, Value, Variant, WARPS};
-
-/// Elements of a normed vector that a variant's `quads` of one bring: four a thread.
-const QUAD: u32 = 4 * 32 * WARPS;
-/// Most groups of four elements of a normed vector a thread.
-const MOST_QUADS: u32 = 5;
+use super::{Activation, Norm, Recorded, Scalar, Shares, Value, Variant};
 
 /// What takes the place of `launches`, on a GPU of so many multiprocessors with so much shared memory a threadgroup: none
 /// where they are anything but whole steps of one sequence, all alike, by fused kernels with weights and cache of 16 bits.
@@ -160,9 +155,10 @@ impl<'l> Step<'l> {
         self.products.push(Product::of([down.buffer(1)?, 0], down.buffer(2)?, n_inner, 1, c));
         self.program.n_layer += 1;
 
-        let (sharing, quads) = (n_head / n_kv_head, c.div_ceil(QUAD));
-        let variant = Variant { weights, cache, head_size: hs, sharing, block_size, norm, activation, quads };
-        (sharing <= WARPS && quads <= MOST_QUADS).then_some(())?;
+        let (sharing, capped) = (n_head / n_kv_head, cap != 0.0);
+        let (head_size, shares) = (hs, Shares::default()); // which Plan::new finds
+        let variant =
+            Variant { weights, cache, head_size, sharing, block_size, norm, activation, capped, shares };
         (self.variant.replace(variant).is_none_or(|before| before == variant)).then_some(())
     }
 

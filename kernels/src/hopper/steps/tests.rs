@@ -67,7 +67,8 @@ fn planned(launches: &[Recorded]) -> Option<Plan> {
 fn whole_steps_have_a_plan() {
     let once = planned(&step()).unwrap();
     assert_eq!((once.steps, once.threadgroups, once.products.len(), once.caches.len()), (1, 132, 9, 2));
-    assert_eq!((once.variant.sharing, once.variant.norm, once.variant.quads), (3, Norm::Rms, 1));
+    assert_eq!((once.variant.sharing, once.variant.norm, once.variant.capped), (3, Norm::Rms, false));
+    assert_eq!(once.variant.shares, Shares { quads: 1, inner_quads: 1, eights: 3 });
     assert!(once.shared_memory <= SHARED_MEMORY);
     let thrice = planned(&[step(), step(), step()].concat()).unwrap();
     assert_eq!(Plan { steps: 1, ..thrice.clone() }, once);
@@ -81,8 +82,8 @@ fn every_row_has_a_threadgroup() {
     let rows = pairs_and_rows.iter().cycle().take(8).chain([&49_152]);
     for (product, &groups) in plan.products.iter().zip(rows) {
         assert_eq!(product.share * plan.threadgroups + product.rest, groups);
-        assert!(product.piece * product.pieces >= product.cols && product.piece % 8 == 0);
-        assert!(product.piece * (product.pieces - 1) < product.cols);
+        assert!(product.piece * product.pieces() >= product.cols && product.piece % 8 == 0);
+        assert!(product.piece * (product.pieces() - 1) < product.cols);
     }
     assert_eq!(plan.products[0].weight[1] - plan.products[0].weight[0], 32 * 576 * 2);
 }
@@ -93,7 +94,7 @@ fn the_layout_is_that_of_program_h() {
     assert_eq!(size_of::<Cache>(), 32);
     assert_eq!(size_of::<Program>(), 16 * 8 + 14 * 4);
     let header = HOPPER_HEADERS.iter().find(|(name, _)| *name == "program.h").unwrap().1;
-    assert!(header.contains(&format!("constexpr uint WARPS = {WARPS};")));
+    assert!(header.contains(&format!("constexpr uint WARP_BITS = {WARP_BITS};")));
 }
 
 #[test]
