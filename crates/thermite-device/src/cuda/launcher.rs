@@ -38,8 +38,8 @@ pub struct Options {
     /// Whether a kernel may start, and fetch what it needs of the weights, before the one it follows has ended. None:
     /// unless `THERMITE_CUDA_OVERLAP` is 0.
     pub overlap: Option<bool>,
-    /// Whether recorded decoding steps of one sequence run in one launch, on Hopper. None: if `THERMITE_CUDA_RESIDENT`
-    /// is 1.
+    /// Whether recorded decoding steps of one sequence run in one launch, on Hopper. None: unless `THERMITE_CUDA_RESIDENT`
+    /// is 0.
     pub resident: Option<bool>,
 }
 
@@ -108,9 +108,9 @@ impl CudaLauncher {
             _ => None,
         };
         modules.compile_all(replaces.is_some());
-        let set = |name: &str, to: &str| std::env::var_os(name).is_some_and(|value| value == to);
-        let overlap = options.overlap.unwrap_or_else(|| !set("THERMITE_CUDA_OVERLAP", "0"));
-        let resident = options.resident.unwrap_or_else(|| set("THERMITE_CUDA_RESIDENT", "1"));
+        let is_left_on = |name: &str| std::env::var_os(name).is_none_or(|value| value != "0");
+        let overlap = options.overlap.unwrap_or_else(|| is_left_on("THERMITE_CUDA_OVERLAP"));
+        let resident = options.resident.unwrap_or_else(|| is_left_on("THERMITE_CUDA_RESIDENT"));
         let state = State { staging: Staging::new(&gpu)?, products: Products::open(&gpu)?, recorded: None };
         let overlap = overlap && major >= 9;
         Ok(Self { modules, overlap, replaces, resident, state: Mutex::new(state), gpu })

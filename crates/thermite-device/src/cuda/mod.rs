@@ -11,7 +11,7 @@
 //! `probe` and `cache` need no GPU and are tested everywhere.
 //!
 //! Environment: `THERMITE_CUDA_OVERLAP=0` keeps a kernel from starting before the one it follows has ended;
-//! `THERMITE_CUDA_RESIDENT=1` runs recorded decoding steps of one sequence in one launch, on Hopper;
+//! `THERMITE_CUDA_RESIDENT=0` launches the decoding steps of one sequence kernel by kernel on Hopper too;
 //! `THERMITE_CACHE` is the folder of the compiled kernels.
 
 #![allow(unsafe_code, reason = "CUDA's driver, NVRTC and cuBLASLt are C interfaces")]
