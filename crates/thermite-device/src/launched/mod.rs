@@ -173,8 +173,8 @@ pub enum Variants {
 pub struct Launched<L: Launcher> {
     launcher: L,
     variants: Variants,
-    /// Quantised weights, widened for a product of many rows.
-    widened: Mutex<Option<LaunchedMatrix<L::Buffer>>>,
+    /// Quantised weights, widened for a product of many rows; smaller ones stay, since a recording may name them.
+    widened: Mutex<Vec<LaunchedMatrix<L::Buffer>>>,
     /// Best value and index of each part of a row of logits; there once it was needed.
     argmax_room: OnceLock<(L::Buffer, L::Buffer)>,
 }
@@ -182,7 +182,7 @@ pub struct Launched<L: Launcher> {
 impl<L: Launcher> Launched<L> {
     /// A device on `launcher`.
     pub const fn new(launcher: L, variants: Variants) -> Self {
-        Self { launcher, variants, widened: Mutex::new(None), argmax_room: OnceLock::new() }
+        Self { launcher, variants, widened: Mutex::new(Vec::new()), argmax_room: OnceLock::new() }
     }
 
     /// The machine.
@@ -245,29 +245,29 @@ impl<L: Launcher> Launched<L> {
         }
     }
 
-    /// `weight` as `F16`, in a buffer that grows to the largest.
+    /// `weight` as `F16`, in the first buffer that is large enough.
     fn widen<'w>(
         &self,
         weight: &LaunchedMatrix<L::Buffer>,
-        widened: &'w mut Option<LaunchedMatrix<L::Buffer>>,
+        widened: &'w mut Vec<LaunchedMatrix<L::Buffer>>,
     ) -> Result<&'w LaunchedMatrix<L::Buffer>> {
         let (rows, cols) = (weight.rows, weight.cols);
-        let fitting = widened.take().filter(|halves| L::shape(&halves.buffer).1 >= rows * cols);
-        let buffer = match fitting {
-            Some(halves) => halves.buffer,
-            None => self.launcher.alloc(Dtype::F16, rows * cols)?,
+        let place = widened.iter().position(|halves| L::shape(&halves.buffer).1 >= rows * cols);
+        let place = match place {
+            Some(place) => place,
+            None => {
+                let buffer = self.launcher.alloc(Dtype::F16, rows * cols)?;
+                let (dtype, stored) = (Dtype::F16, WeightType::F16);
+                widened.push(LaunchedMatrix { buffer, dtype, stored, rows, cols, adopted: false });
+                widened.len() - 1
+            }
         };
+        let halves = &mut widened[place];
+        (halves.rows, halves.cols) = (rows, cols);
         let dims = [("M", rows), ("K", cols)];
         let name = format!("dequantize{}", weight.storage());
-        self.run(&name, &dims, &[whole(&weight.buffer), whole(&buffer)], &[])?;
-        Ok(widened.insert(LaunchedMatrix {
-            buffer,
-            dtype: Dtype::F16,
-            stored: WeightType::F16,
-            rows,
-            cols,
-            adopted: false,
-        }))
+        self.run(&name, &dims, &[whole(&weight.buffer), whole(&halves.buffer)], &[])?;
+        Ok(halves)
     }
 
     /// `name` with `_v4` where fast variants are wanted and four divides `length`.
@@ -330,5 +330,34 @@ pub const fn scalar(dtype: Dtype) -> Scalar {
         Dtype::I32 => Scalar::I32,
         Dtype::U32 => Scalar::U32,
         Dtype::U8 | Dtype::Q8_0 => Scalar::U8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use thermite_kernels::emulator::Build;
+
+    use super::*;
+    use crate::emulated::Emulated;
+    use crate::{Device, Layout, MatrixView};
+
+    #[test]
+    fn what_a_recording_names_outlives_larger_weights() {
+        let device = Emulated::recording(Build::Fast, Variants::Fast).unwrap();
+        let matrix = |rows: usize| {
+            let (dtype, layout) = (WeightType::Q8_0, Layout::RowMajor);
+            device
+                .matrix(&[MatrixView { dtype, rows, cols: 32, layout, bytes: &vec![0; 34 * rows] }])
+                .unwrap()
+        };
+        let (small, large) = (matrix(2), matrix(5));
+        let mut widened = Vec::new();
+        let mut address = |weight| device.widen(weight, &mut widened).unwrap().buffer.address(0);
+        let first = address(&small);
+        assert_ne!(address(&large), first);
+        assert_eq!(address(&small), first);
+        assert_eq!(widened.len(), 2);
     }
 }
