@@ -1,8 +1,9 @@
 // program.h - what steps.cu runs, as the host lays it out (thermite-device, cuda/steps.rs), and the numbers in it.
 //
 // Defined before the source: WEIGHTS and CACHE half or bfloat; HEAD_SIZE 32, 64 or 128; SHARING, query heads a KV head;
-// BLOCK_SIZE, tokens a block of the cache; NORM RMS or LAYER; ACTIVATION SWIGLU, GEGLU or GELU; QUADS, of a vector that is
-// normed, a thread, and INNER_QUADS, of what the activation gives, or none where rows have as many pieces as there are warps.
+// BLOCK_SIZE, tokens a block of the cache; NORM RMS or LAYER; ACTIVATION SWIGLU, GEGLU or GELU; CAPPED, whether scores are;
+// QUADS, of a vector that is normed, a thread, and INNER_QUADS, of what the activation gives, or none where rows have as many
+// pieces as there are warps; EIGHTS, of a piece of a row, a lane.
 #pragma once
 #include "hopper.h"
 
@@ -126,8 +127,7 @@ struct Parts {
     }
 };
 
-// ---- What lies in shared memory, in front of the rings: products, caches, what the warps note, scales of a norm, sums, and
-// behind those a product's vector.
+// ---- Shared memory: products, caches, what the warps note, scales of a norm, sums, a product's vector, the rings.
 
 FN Product* products_in_shared() { return (Product*)dynamic_shared(); }
 FN Cache* caches_in_shared(const Program& program) { return (Cache*)(products_in_shared() + program.n_products()); }
@@ -145,9 +145,6 @@ struct Eight { float at[8]; };
 template <class T> FN Eight widen8(uint4 bits) {
     const float2 a = widen2(bits.x, T()), b = widen2(bits.y, T()), c = widen2(bits.z, T()), d = widen2(bits.w, T());
     return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
-}
-FN uint4 pack8(const Eight& x) {
-    return make_uint4(pack(x.at[0], x.at[1], Cached()), pack(x.at[2], x.at[3], Cached()), pack(x.at[4], x.at[5], Cached()), pack(x.at[6], x.at[7], Cached()));
 }
 FN float dot8(const Eight& a, const Eight& b) {
     float even = a.at[0] * b.at[0], odd = a.at[1] * b.at[1];

@@ -6,12 +6,13 @@
 //           decode_down for each layer, decode_head, argmax_sample, advance_rows
 //
 // Weights are no part of what a step waits for: they come into rings in shared memory (ring.h), in the order of the step's
-// products and on into the next step, whatever the vectors wait for; so do the scales of norms. Vectors come by mail (mail.h). A place in the mail is
-// written again only when all its readers have seen what it held: who writes has had mail of this layer, or of the layer
-// before, from everybody, and everybody reads before writing, since each threadgroup has rows of a layer's every product.
+// products and on into the next step, whatever the vectors wait for; so do the scales of norms. Vectors come by mail (mail.h).
+// A place in the mail is written again only when all its readers have seen what it held: who writes has had mail of this
+// layer, or of the layer before, from everybody, and everybody reads before writing, since each threadgroup has rows of both
+// products that add to the residual stream.
 //
 // Dispatch  threadgroups (program.groups) of THREADS, all resident at once (a cooperative launch); shared memory: as
-//           thermite_steps lays it out.
+//           program.h and ring.h lay it out.
 // Assumes   lengths multiples of 8, all else as decode.metal; no other launch uses the program at the same time.
 #include "hopper.h"
 #include "order.h"
@@ -24,8 +25,8 @@ struct Group {
     const Program& program;
     Ring ring;                                          // of this warp
     uint steps;                                         // left, this one too
-    ulong policy;
-    Errand errand;
+    ulong policy;                                       // of what is read once
+    Errand errand;                                      // of this warp
     Turn turn;                                          // of this warp's ring
     uint owed;                                          // slots that were read and not asked for again
     uint refilled;                                      // the first of them
@@ -114,7 +115,7 @@ struct Group {
             squares = warp_sum(squares);
             if (lane() == 0) notes(program).norms[0][warp()] = count, notes(program).norms[1][warp()] = mean, notes(program).norms[2][warp()] = squares;
             sync();
-                float middle = 0.0f, about = 0.0f;
+            float middle = 0.0f, about = 0.0f;
             #pragma unroll
             for (uint w = 0; w < WARPS; ++w) middle = fmaf(notes(program).norms[0][w], notes(program).norms[1][w], middle);
             middle *= p.each;
@@ -431,7 +432,7 @@ struct Group {
             for (uint c = 0; c < 8; ++c) all.total.at[c] = fmaf(value.at[c], by, all.total.at[c]);
         }
     }
-    // The groups of a warp together: each keeps KEPT channels from the returned one on, its `total`'s first.
+    // The groups of a warp together. Each keeps KEPT channels, in the first of `total`; returns which they are from.
     static constexpr uint KEPT = 8 / ABREAST;
     FN uint merge(Running& one) const {
         float top = one.top;

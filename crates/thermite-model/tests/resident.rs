@@ -97,12 +97,14 @@ fn run(case: &Case, device: Emulated) -> (Vec<i32>, Vec<f32>, Vec<String>) {
 
 #[test]
 fn steps_in_one_launch_are_the_steps_launch_by_launch() {
-    for case in &CASES {
+    for (i, case) in CASES.iter().enumerate() {
+        // the first and the last in two orders of threads
+        let seeds = if i == 0 || i + 1 == CASES.len() { 3..5 } else { 3..4 };
         let (want, want_logits, launched) =
             run(case, Emulated::recording(Build::Fast, Variants::Fast).unwrap());
         assert!(launched.len() > 8 * 5, "{}: {launched:?}", case.shape.name);
         let mut bits = Vec::new();
-        for seed in [3, 4] {
+        for seed in seeds {
             let (have, logits, launched) =
                 run(case, Emulated::resident(Build::Fast, case.multiprocessors, seed).unwrap());
             assert_eq!(launched, [steps::entry()], "{}", case.shape.name);
@@ -112,6 +114,10 @@ fn steps_in_one_launch_are_the_steps_launch_by_launch() {
             assert!(off <= 2e-5 * scale, "{}: off by {off} of {scale}", case.shape.name);
             bits.push(logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
         }
-        assert!(bits[0] == bits[1], "{}: the order of threads changes the result", case.shape.name);
+        assert!(
+            bits.iter().all(|b| b == &bits[0]),
+            "{}: the order of threads changes the result",
+            case.shape.name
+        );
     }
 }

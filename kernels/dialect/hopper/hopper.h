@@ -43,9 +43,7 @@ FN void prefetch(const void*) {}
 FN const float* opaque(const float* p) { return p; }
 FN uint opaque(uint x) { return x; }
 
-FN void __syncthreads() { resident_barrier(0, resident->threads.x); }
-FN void named_sync(uint name, uint threads) { resident_barrier(name, threads); }
-FN void __syncwarp() { resident_warp_barrier(); }
+FN void __syncthreads() { resident_barrier(); }
 FN float __shfl_xor_sync(uint, float x, uint mask) {
     uint all[32];
     resident_exchange(__float_as_uint(x), all);

@@ -19,11 +19,11 @@ struct Count {
     unsigned long long generation = 0;
 };
 struct Warp {
-    Count barrier, exchange;
+    Count exchange;
     unsigned values[2][32];
 };
 struct Group {
-    std::vector<Count> barriers = std::vector<Count>(16);
+    Count barrier;
     std::vector<Warp> warps;
     std::vector<unsigned char> memory;
     unsigned char* shared; // aligned
@@ -109,8 +109,7 @@ void resident_yield() {
     running->context.switch_to(host);
     resident = &running->where;
 }
-void resident_barrier(unsigned name, unsigned threads) { gather(group().barriers[name], threads); }
-void resident_warp_barrier() { gather(warp().barrier, 32); }
+void resident_barrier() { gather(group().barrier, running->where.threads.x); }
 void resident_exchange(unsigned value, unsigned out[32]) {
     Warp& w = warp();
     unsigned* values = w.values[w.exchange.generation % 2];

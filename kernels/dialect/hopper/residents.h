@@ -13,9 +13,8 @@ extern const Resident* resident;
 unsigned char* resident_shared();
 // Others run; returns when somebody may have changed what this fiber waits for.
 void resident_yield();
-// All threads of a barrier; a warp has barriers of its own.
-void resident_barrier(unsigned name, unsigned threads);
-void resident_warp_barrier();
+// All threads of the threadgroup.
+void resident_barrier();
 // The lane's value in, those of all lanes out.
 void resident_exchange(unsigned value, unsigned out[32]);
 // A copy that comes some time later, and then tells its barrier.

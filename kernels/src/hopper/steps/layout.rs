@@ -224,7 +224,8 @@ impl Plan {
             layers.iter_mut().skip(3).step_by(4).for_each(|p| p.sums_at = sums);
             sums += down.units().next_multiple_of(4);
         }
-        let head_sums = head.units().next_multiple_of(4);
+        // behind all sums: the head's vector is put in place while some warps still read the last layer's
+        let head_sums = head.units().next_multiple_of(4).max(sums);
         let vector = [program.n_embd, program.n_head * hs, inner, WARPS * (hs + 2)].into_iter().max()?;
         let floats = (sums + vector).max(head_sums + head.cols);
         let parts = (threadgroups / program.n_head).min(MOST_PARTS);
