@@ -29,9 +29,10 @@ struct Paged {
     }
 };
 
-// BK rows of keys or values; rows from `end` on become zeros.
+// BK rows of keys or values, if there is one before `end`; those from there on become zeros.
 template <typename E, int D, int BK, typename Place>
 inline void copy_tile(threadgroup E* tile, device const E* from, Place place, int first, int end, ushort tid) {
+    if (first >= end) return;                           // the whole threadgroup
     #pragma unroll
     for (int i = tid; i < BK * (D / 8); i += FLASH_THREADS) {
         const int r = i / (D / 8), c = (i % (D / 8)) * 8;
@@ -130,7 +131,7 @@ inline void attend(thread Attended<D>& rows, thread Tiling& tiling, Queries<S> q
             simd_mma(s, queries[c], keys);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);   // everyone is done with them
-        if (j0 + BK < end) copy_tile<E, D, BK>(k_tile, k, place, j0 + BK, end, tid);
+        copy_tile<E, D, BK>(k_tile, k, place, j0 + BK, end, tid);
         tg_copy_commit();
 
         const bool all_seen = mask.window == 0 && j0 + BK <= queried.of(first + sg * 16) + 1;
@@ -179,7 +180,7 @@ inline void attend(thread Attended<D>& rows, thread Tiling& tiling, Queries<S> q
             simd_mma(rows.o, p[c], values);
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        if (j0 + BK < end) copy_tile<E, D, BK>(v_tile, v, place, j0 + BK, end, tid);
+        copy_tile<E, D, BK>(v_tile, v, place, j0 + BK, end, tid);
         tg_copy_commit();
     }
 }

@@ -191,6 +191,13 @@ struct TwoMatrices {
     }
 };
 
+// A tile from column k0 on, if a simdgroup's quarter goes as far.
+template <typename E, typename Weights>
+inline void ask_for(Weights weights, threadgroup E* tile, uint m0, uint M, uint k0, uint end, uint K, uint lane) {
+    if (k0 < end) weights.copy(tile, m0, M, k0, K, lane);
+    tg_copy_commit();
+}
+
 // The rows n0 .. n0 + 15 of x times the outputs from m0 on: each quarter's sums in shared [4, 16, 16]. The whole threadgroup
 // calls.
 template <typename E, typename Weights>
@@ -199,10 +206,7 @@ inline void multiply_few(Weights weights, device const float* x, uint n0, uint N
     const uint quarter = quarter_of(K), begin = sg * quarter, end = min(begin + quarter, K);
     threadgroup E* mine = tiles + sg * STAGES * FEW * PITCH;
     #pragma unroll
-    for (uint s = 0; s < STAGES; ++s) {
-        if (begin + s * DEPTH < end) weights.copy(mine + s * FEW * PITCH, m0, M, begin + s * DEPTH, K, lane);
-        tg_copy_commit();
-    }
+    for (uint s = 0; s < STAGES; ++s) ask_for<E>(weights, mine + s * FEW * PITCH, m0, M, begin + s * DEPTH, end, K, lane);
     await_dependency();
 
     simdgroup_matrix<float, 8, 8> c[2][2];
@@ -240,9 +244,7 @@ inline void multiply_few(Weights weights, device const float* x, uint n0, uint N
             simd_load_bt(b, tile, PITCH);
             simd_mma(c, a, b);
             simdgroup_barrier(mem_flags::mem_threadgroup);      // it is no longer read
-            const uint next = k0 + (t + STAGES) * DEPTH;
-            if (next < end) weights.copy(tile, m0, M, next, K, lane);
-            tg_copy_commit();
+            ask_for<E>(weights, tile, m0, M, k0 + (t + STAGES) * DEPTH, end, K, lane);
             stage = stage + 1 == STAGES ? 0 : stage + 1;
         }
     }
@@ -259,10 +261,11 @@ inline void multiply_few(Weights weights, device const float* x, uint n0, uint N
     threadgroup_barrier(mem_flags::mem_threadgroup);
 }
 
-// The sum over K of output i of the 16 x 16.
-inline float all_quarters(threadgroup const float* shared, uint i, uint K) {
+// The sum over K of output i of the 16 x 16. A quarter that a short K leaves empty has given zeros.
+inline float all_quarters(threadgroup const float* shared, uint i) {
     float sum = 0.0f;
-    for (uint q = 0; q < QUARTERS && q * quarter_of(K) < K; ++q) sum += shared[q * FEW * FEW + i];
+    #pragma unroll
+    for (uint q = 0; q < QUARTERS; ++q) sum += shared[q * FEW * FEW + i];
     return sum;
 }
 
@@ -289,7 +292,7 @@ kernel void matmul_few(
     multiply_few<E>(weights, x, n0, uint(N), m0, uint(M), uint(K), tiles, shared, lane, sg);
     for (uint i = tid; i < FEW * FEW; i += THREADS) {
         const uint n = n0 + i / FEW, m = m0 + i % FEW;
-        if (n < uint(N) && m < uint(M)) finish(out, all_quarters(shared, i, uint(K)), bias, residual, m, ulong(n) * M + m);
+        if (n < uint(N) && m < uint(M)) finish(out, all_quarters(shared, i), bias, residual, m, ulong(n) * M + m);
     }
 }
 template [[host_name("matmul_few_f16")]]  kernel decltype(matmul_few<half>)   matmul_few<half>;
@@ -318,7 +321,7 @@ kernel void gate_few(
     multiply_few<E>(weights, x, n0, uint(N), m0, uint(M), uint(K), tiles, shared, lane, sg);
     const uint r = tid / PAIRS, c = tid % PAIRS, n = n0 + r, m = m0 + c;
     if (n >= uint(N) || m >= uint(M)) return;
-    const float gate = all_quarters(shared, r * FEW + c, uint(K)), up = all_quarters(shared, r * FEW + PAIRS + c, uint(K));
+    const float gate = all_quarters(shared, r * FEW + c), up = all_quarters(shared, r * FEW + PAIRS + c);
     out[ulong(n) * M + m] = F()(gate) * up;
 }
 template [[host_name("matmul_few_swiglu_f16")]]  kernel decltype(gate_few<half, Silu>)   gate_few<half, Silu>;
