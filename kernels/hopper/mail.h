@@ -20,10 +20,15 @@ FN void send(float* p, float x, uint round) {
     store_relaxed(p, __uint_as_float((__float_as_uint(x) & ~1u) | (round & 1)));
 }
 
+// Looks, until nothing of what `look` has read is of another round; it returns what is stale.
+template <class Look> FN void until_fresh(const Look& look) {
+    for (uint looks = 0; !fresh(look()); look_again(++looks)) {}
+}
+
 // The quads first, first + THREADS, ... of a vector of `quads`; all are asked for at once.
 template <uint N> FN void receive_quads(float4 (&v)[N], const float* p, uint quads, uint first, uint round) {
     const float* from = opaque(p + 4 * first);
-    for (uint looks = 0;; look_again(++looks)) {
+    until_fresh([&] {
         uint any = 0;
         #pragma unroll
         for (uint i = 0; i < N; ++i) {
@@ -31,8 +36,8 @@ template <uint N> FN void receive_quads(float4 (&v)[N], const float* p, uint qua
         }
         #pragma unroll
         for (uint i = 0; i < N; ++i) any |= first + i * THREADS < quads ? stale(v[i], round) : 0;
-        if (fresh(any)) break;
-    }
+        return any;
+    });
     #pragma unroll
     for (uint i = 0; i < N; ++i) v[i] = as_read(v[i]);
 }
@@ -42,7 +47,7 @@ template <uint N> FN void receive_eights(Eight (&v)[N], const float* p, uint cou
     float4 low[N], high[N];
     #pragma unroll
     for (uint i = 0; i < N; ++i) low[i] = high[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (uint looks = 0;; look_again(++looks)) {
+    until_fresh([&] {
         uint any = 0;
         #pragma unroll
         for (uint i = 0; i < N; ++i) {
@@ -50,8 +55,8 @@ template <uint N> FN void receive_eights(Eight (&v)[N], const float* p, uint cou
         }
         #pragma unroll
         for (uint i = 0; i < N; ++i) any |= first + 32 * i < count ? stale(low[i], round) | stale(high[i], round) : 0;
-        if (fresh(any)) break;
-    }
+        return any;
+    });
     #pragma unroll
     for (uint i = 0; i < N; ++i) {
         const float4 a = as_read(low[i]), b = as_read(high[i]);
@@ -61,14 +66,14 @@ template <uint N> FN void receive_eights(Eight (&v)[N], const float* p, uint cou
 
 // A quad of each of N places.
 template <uint N> FN void receive_each(float4 (&v)[N], const float* const (&p)[N], uint round) {
-    for (uint looks = 0;; look_again(++looks)) {
+    until_fresh([&] {
         uint any = 0;
         #pragma unroll
         for (uint i = 0; i < N; ++i) load_relaxed(v[i], p[i]);
         #pragma unroll
         for (uint i = 0; i < N; ++i) any |= stale(v[i], round);
-        if (fresh(any)) break;
-    }
+        return any;
+    });
     #pragma unroll
     for (uint i = 0; i < N; ++i) v[i] = as_read(v[i]);
 }
@@ -76,7 +81,7 @@ template <uint N> FN void receive_each(float4 (&v)[N], const float* const (&p)[N
 FN void receive_stats(float2 (&s)[AT_ONCE], const float* stats, uint count, uint round) {
     #pragma unroll
     for (uint i = 0; i < AT_ONCE; ++i) s[i] = make_float2(-INFINITY, 0.0f);
-    for (uint looks = 0;; look_again(++looks)) {
+    until_fresh([&] {
         uint any = 0;
         #pragma unroll
         for (uint i = 0; i < AT_ONCE; ++i) {
@@ -84,8 +89,8 @@ FN void receive_stats(float2 (&s)[AT_ONCE], const float* stats, uint count, uint
         }
         #pragma unroll
         for (uint i = 0; i < AT_ONCE; ++i) any |= i < count ? stale(s[i], round) : 0;
-        if (fresh(any)) break;
-    }
+        return any;
+    });
     #pragma unroll
     for (uint i = 0; i < AT_ONCE; ++i) s[i] = as_read(s[i]);
 }
@@ -93,7 +98,7 @@ FN void receive_stats(float2 (&s)[AT_ONCE], const float* stats, uint count, uint
 FN void receive_values(float4 (&v)[AT_ONCE], const float* values, uint count, uint round) {
     #pragma unroll
     for (uint i = 0; i < AT_ONCE; ++i) v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (uint looks = 0;; look_again(++looks)) {
+    until_fresh([&] {
         uint any = 0;
         #pragma unroll
         for (uint i = 0; i < AT_ONCE; ++i) {
@@ -101,8 +106,8 @@ FN void receive_values(float4 (&v)[AT_ONCE], const float* values, uint count, ui
         }
         #pragma unroll
         for (uint i = 0; i < AT_ONCE; ++i) any |= i < count ? stale(v[i], round) : 0;
-        if (fresh(any)) break;
-    }
+        return any;
+    });
     #pragma unroll
     for (uint i = 0; i < AT_ONCE; ++i) v[i] = as_read(v[i]);
 }

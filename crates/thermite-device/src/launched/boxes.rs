@@ -1,7 +1,7 @@
 //! The boxes in fused kernels, for steps in which a few sequences decode: five launches a layer, six with head norms, seven
 //! with blocks or post-norms.
 
-use super::attention::{attend, attend_in_pieces, pieces, splits};
+use super::attention::Paged;
 use super::matrix::suffix;
 use super::{Launched, LaunchedMatrix, Launcher, optional, rows, whole};
 use crate::boxes::DECODE_ROWS;
@@ -39,11 +39,12 @@ pub(super) fn layer<L: Launcher>(
     let n = step.rows();
     let q_stride = project_qkv(d, attention, acts, cache, step, shape)?;
     let (proj, down) = (&attention.proj, &mlp.down);
-    if attention.post_norm.is_none() && !proj.weight.is_quantized() && splits(acts, cache, step, shape) {
-        attend_in_pieces(d, acts, cache, step, shape, q_stride)?;
-        add_output(d, proj, acts, n, step, cache, shape)?;
+    let paged = Paged { d, acts, cache, step, shape };
+    if attention.post_norm.is_none() && !proj.weight.is_quantized() && paged.splits() {
+        paged.attend_in_pieces(q_stride)?;
+        add_output(&paged, proj)?;
     } else {
-        attend(d, acts, cache, step, shape, q_stride)?;
+        paged.attend(q_stride)?;
         add_branch(d, &acts.attn, proj, attention.post_norm.as_ref(), acts, step)?;
     }
     expand(d, mlp, acts, n)?;
@@ -64,13 +65,25 @@ fn is_fused<L: Launcher>(
 ) -> bool {
     let expands = match (&mlp.norm, &mlp.expand) {
         (Norm::Layer { .. }, Expand::Plain { activation: Activation::Gelu, .. }) => true,
-        (Norm::Rms { .. }, Expand::Gated { gate, up, .. }) => {
-            gate.bias.is_none() && up.bias.is_none() && gate.weight.stored == up.weight.stored
-        }
+        (Norm::Rms { .. }, Expand::Gated { gate, up, .. }) => are_alike(gate, up),
         _ => false,
     };
+    expands && places_and_adds(attention, mlp, shape)
+}
+
+/// Whether there are kernels that place these heads, and that add with these post-norms.
+pub(super) fn places_and_adds<L: Launcher>(
+    attention: &AttentionWeights<Launched<L>>,
+    mlp: &MlpWeights<Launched<L>>,
+    shape: AttentionShape,
+) -> bool {
     let adds = |post_norm: &Option<Norm<_>>| !matches!(post_norm, Some(Norm::Layer { .. }));
-    expands && adds(&attention.post_norm) && adds(&mlp.post_norm) && shape.head_dim.is_multiple_of(2)
+    adds(&attention.post_norm) && adds(&mlp.post_norm) && shape.head_dim.is_multiple_of(2)
+}
+
+/// Whether one kernel multiplies by a gate and what it lets through.
+pub(super) fn are_alike<L: Launcher>(gate: &Linear<Launched<L>>, up: &Linear<Launched<L>>) -> bool {
+    gate.bias.is_none() && up.bias.is_none() && gate.weight.stored == up.weight.stored
 }
 
 /// Norm, QKV projection, what is done to heads, and the cache; the queries go to `acts.qkv`. Returns how many floats lie
@@ -229,20 +242,13 @@ fn project_into_cache<L: Launcher>(
 }
 
 /// The pieces of attention together, through the output projection, added to the residual stream.
-fn add_output<L: Launcher>(
-    d: &Launched<L>,
-    proj: &Linear<Launched<L>>,
-    acts: &Activations<Launched<L>>,
-    n: usize,
-    step: &Step<Launched<L>>,
-    cache: &KvLayer<Launched<L>>,
-    shape: AttentionShape,
-) -> Result<()> {
+fn add_output<L: Launcher>(paged: &Paged<'_, L>, proj: &Linear<Launched<L>>) -> Result<()> {
+    let &Paged { d, acts, step, shape, .. } = paged;
     let dims = [
-        ("N", n),
+        ("N", step.rows()),
         ("nh", shape.n_head),
         ("hs", shape.head_dim),
-        ("parts", pieces(cache, step)),
+        ("parts", paged.pieces()),
         ("M", proj.weight.rows),
     ];
     let buffers = [

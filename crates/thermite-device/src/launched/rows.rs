@@ -1,7 +1,8 @@
 //! Layers of many rows: products by the vendor, or by our own kernels where those are small.
 
-use super::boxes::{add_normed, bias, gate_name, place_heads};
-use super::{Launched, Launcher, Product, attention, whole};
+use super::attention::Paged;
+use super::boxes::{add_normed, are_alike, bias, gate_name, place_heads, places_and_adds};
+use super::{Launched, Launcher, Product, whole};
 use crate::{
     Activations, AttentionShape, AttentionWeights, Device, Expand, KvLayer, Linear, MlpWeights, Norm, Result,
     Step, boxes,
@@ -17,16 +18,15 @@ pub(super) fn layer<L: Launcher>(
     step: &Step<Launched<L>>,
     shape: AttentionShape,
 ) -> Result<()> {
-    let adds = |post_norm: &Option<Norm<_>>| !matches!(post_norm, Some(Norm::Layer { .. }));
-    let fits = adds(&attention.post_norm) && adds(&mlp.post_norm) && shape.head_dim.is_multiple_of(2);
-    if !fits || !attention::is_over_pages(d, cache, step, shape) {
+    let is_served = Paged { d, acts, cache, step, shape }.is_served();
+    if !is_served || !places_and_adds(attention, mlp, shape) {
         return boxes::layer(d, attention, mlp, acts, cache, step, shape);
     }
     let (n, c) = (step.rows(), acts.shape.n_embd);
     boxes::norm(d, &attention.norm, &acts.residual, &mut acts.normed, n, c)?;
     d.linear(&acts.normed, &attention.qkv, &mut acts.qkv, n)?;
     place_heads(d, attention, acts, cache, step, shape)?;
-    attention::over_pages(d, acts, cache, step, shape)?;
+    Paged { d, acts, cache, step, shape }.attend_rows()?;
     add_branch(d, &acts.attn, &attention.proj, attention.post_norm.as_ref(), acts, n)?;
     boxes::norm(d, &mlp.norm, &acts.residual, &mut acts.normed, n, c)?;
     expand(d, mlp, acts, n)?;
@@ -114,8 +114,7 @@ fn expand<L: Launcher>(
     let Expand::Gated { gate, up, kind } = &weights.expand else {
         return boxes::expand(d, weights, acts, n);
     };
-    let alike = gate.bias.is_none() && up.bias.is_none() && gate.weight.stored == up.weight.stored;
-    if !alike || !d.takes_few(&up.weight, n) {
+    if !are_alike(gate, up) || !d.takes_few(&up.weight, n) {
         return boxes::expand(d, weights, acts, n);
     }
     let name = format!("matmul_few_{}{}", gate_name(*kind), up.weight.storage());
