@@ -1,5 +1,6 @@
-// fibers.cpp - runs compiled kernels. Every GPU thread is a fiber on one OS thread; threadgroups run one after another.
-// A fiber runs until it blocks in a barrier or a simdgroup operation, so that every run is the same.
+// fibers.cpp - runs compiled kernels. Every GPU thread is a fiber on the OS thread that launches; threadgroups run one after
+// another. A fiber runs until it blocks in a barrier or a simdgroup operation, so that every run is the same. Each OS thread
+// has a runtime of its own: launches run beside one another.
 #include <map>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@ struct Fiber {
 // The values that the lanes of a simdgroup exchange. Two buffers, used in turn: a lane that goes on to its next
 // operation cannot overwrite what a slower lane has yet to read.
 struct Exchange {
-    alignas(16) char values[2][32][16];
+    alignas(16) char values[2][32 * 16];
     unsigned active[2];
     int turn;
 };
@@ -36,9 +37,13 @@ struct Stacks {
     char* memory = nullptr;
     size_t count = 0;
 
+    ~Stacks() { release(); }
+    void release() {
+        if (memory) munmap(memory, count * BYTES);
+    }
     bool reserve(size_t wanted) {
         if (wanted <= count) return true;
-        if (memory) munmap(memory, count * BYTES);
+        release();
         void* mapped = mmap(nullptr, wanted * BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         memory = mapped == MAP_FAILED ? nullptr : (char*)mapped;
         count = memory ? wanted : 0;
@@ -51,39 +56,48 @@ std::map<std::string, EmulatorEntry>& kernels() {
     return registered;
 }
 
-// The launch that is running.
-std::vector<Fiber> fibers;
-std::vector<Exchange> exchanges; // one a simdgroup
-Stacks stacks;
-Context host;
-Fiber* running;
-EmulatorArguments arguments;
-EmulatorEntry entry;
-std::string kernel_name, error;
+// The launch that an OS thread is at.
+struct Runtime {
+    std::vector<Fiber> fibers;
+    std::vector<Exchange> exchanges; // one a simdgroup
+    Stacks stacks;
+    Context host;
+    Fiber* running;
+    EmulatorArguments arguments;
+    EmulatorEntry entry;
+    std::string error;
 
-void block(State state, int line, int memory_flags) {
-    Fiber& fiber = *running;
-    fiber.state = state;
-    fiber.line = line;
-    fiber.memory_flags = memory_flags;
-    fiber.context.switch_to(host, state == FINISHED);
-}
+    void block(State state, int line, int memory_flags) {
+        Fiber& fiber = *running;
+        fiber.state = state;
+        fiber.line = line;
+        fiber.memory_flags = memory_flags;
+        fiber.context.switch_to(host, state == FINISHED);
+    }
+    void resume(Fiber& fiber) {
+        running = &fiber;
+        emulator_thread = &fiber.where;
+        memory::begin_thread(fiber.where.linear);
+        host.switch_to(fiber.context);
+    }
+    bool fail(const char* what, const Fiber& a, const Fiber& b);
+    bool run_simdgroup(unsigned simdgroup, size_t& finished);
+    bool run_threadgroup();
+    void place_fibers(const EmulatorLaunch& launch, const unsigned group[3]);
+    bool run_grid(const EmulatorLaunch& launch);
+    const char* launch(const EmulatorLaunch& launch);
+};
+__thread Runtime* runtime; // of this OS thread, once it has launched
 
 void fiber_main() {
-    Context::arrive(host);
-    entry(arguments);
-    block(FINISHED, running->line, 0);
+    Runtime& now = *runtime;
+    Context::arrive(now.host);
+    now.entry(now.arguments);
+    now.block(FINISHED, now.running->line, 0);
     abort(); // a finished fiber is never resumed
 }
 
-void resume(Fiber& fiber) {
-    running = &fiber;
-    emulator_thread = &fiber.where;
-    memory::begin_thread(fiber.where.linear);
-    host.switch_to(fiber.context);
-}
-
-bool fail(const char* what, const Fiber& a, const Fiber& b) {
+bool Runtime::fail(const char* what, const Fiber& a, const Fiber& b) {
     const unsigned* group = a.where.position;
     char text[512];
     snprintf(text, sizeof text, "%s: thread %u is %s %d, thread %u is %s %d (threadgroup %u,%u,%u)", what, a.where.linear,
@@ -93,7 +107,7 @@ bool fail(const char* what, const Fiber& a, const Fiber& b) {
 }
 
 // One simdgroup, from one lane to the next, until all of its lanes wait for the rest of the threadgroup.
-bool run_simdgroup(unsigned simdgroup, size_t& finished) {
+bool Runtime::run_simdgroup(unsigned simdgroup, size_t& finished) {
     Fiber* const first = &fibers[simdgroup * 32];
     Fiber* const end = &fibers[0] + (simdgroup * 32 + 32 < fibers.size() ? simdgroup * 32 + 32 : fibers.size());
     for (;;) {
@@ -126,7 +140,7 @@ bool run_simdgroup(unsigned simdgroup, size_t& finished) {
     }
 }
 
-bool run_threadgroup() {
+bool Runtime::run_threadgroup() {
     for (size_t i = 0; i < fibers.size(); ++i) {
         fibers[i].context.prepare(stacks.memory + i * Stacks::BYTES, Stacks::BYTES, fiber_main);
         fibers[i].state = READY;
@@ -153,7 +167,7 @@ bool run_threadgroup() {
     }
 }
 
-void place_fibers(const EmulatorLaunch& launch, const unsigned group[3]) {
+void Runtime::place_fibers(const EmulatorLaunch& launch, const unsigned group[3]) {
     const unsigned* size = launch.threadgroup;
     for (unsigned i = 0; i < fibers.size(); ++i) {
         const unsigned position[12] = {group[0], group[1], group[2], i % size[0], i / size[0] % size[1], i / size[0] / size[1],
@@ -163,7 +177,7 @@ void place_fibers(const EmulatorLaunch& launch, const unsigned group[3]) {
     }
 }
 
-bool run_grid(const EmulatorLaunch& launch) {
+bool Runtime::run_grid(const EmulatorLaunch& launch) {
     unsigned group[3];
     for (group[2] = launch.first[2]; group[2] < launch.end[2]; ++group[2]) {
         for (group[1] = launch.first[1]; group[1] < launch.end[1]; ++group[1]) {
@@ -176,51 +190,57 @@ bool run_grid(const EmulatorLaunch& launch) {
     }
     return true;
 }
-} // namespace
 
-extern "C" {
-const EmulatorThread* emulator_thread;
-
-void emulator_register(const char* name, EmulatorEntry kernel) { kernels()[name] = kernel; }
-int emulator_has(const char* kernel) { return kernels().count(kernel) != 0; }
-
-void emulator_threadgroup_barrier(int memory_flags, int line) { block(IN_BARRIER, line, memory_flags); }
-void emulator_simdgroup_barrier(int memory_flags, int line) { block(IN_SIMDGROUP_BARRIER, line, memory_flags); }
-
-const char* emulator_exchange(const void* value, size_t size, int line, unsigned* active) {
-    const unsigned linear = running->where.linear;
-    Exchange& exchange = exchanges[linear / 32];
-    const int turn = exchange.turn;
-    memcpy(exchange.values[turn][linear % 32], value, size);
-    block(IN_EXCHANGE, line, 0);
-    *active = exchange.active[turn];
-    return &exchange.values[turn][0][0];
-}
-
-const char* emulator_launch(const EmulatorLaunch* launch) {
+const char* Runtime::launch(const EmulatorLaunch& launch) {
     error.clear();
-    const auto found = kernels().find(launch->kernel);
+    const auto found = kernels().find(launch.kernel);
     if (found == kernels().end()) return (error = "the library has no such kernel").c_str();
     entry = found->second;
-    kernel_name = launch->kernel;
-    const size_t threads = (size_t)launch->threadgroup[0] * launch->threadgroup[1] * launch->threadgroup[2];
+    const size_t threads = (size_t)launch.threadgroup[0] * launch.threadgroup[1] * launch.threadgroup[2];
     if (threads == 0 || threads > 1024) return (error = "a threadgroup must have 1 to 1024 threads").c_str();
     if (!stacks.reserve(threads)) return (error = "no memory for the fibers' stacks").c_str();
     fibers.resize(threads);
     exchanges.resize((threads + 31) / 32);
     memset(&arguments, 0, sizeof arguments);
-    for (unsigned i = 0; i < launch->buffer_count; ++i) arguments.buffers[i] = launch->buffers[i];
-    for (unsigned i = 0; i < launch->threadgroup_count; ++i) {
-        arguments.shared[i] = memory::allocate_threadgroup(launch->threadgroup_bytes[i], i);
+    for (unsigned i = 0; i < launch.buffer_count; ++i) arguments.buffers[i] = launch.buffers[i];
+    for (unsigned i = 0; i < launch.threadgroup_count; ++i) {
+        arguments.shared[i] = memory::allocate_threadgroup(launch.threadgroup_bytes[i], i);
         if (!arguments.shared[i]) error = "no memory for the threadgroup buffers";
     }
     if (error.empty()) {
-        memory::begin_launch(*launch);
-        const bool finished = run_grid(*launch);
+        memory::begin_launch(launch);
+        const bool finished = run_grid(launch);
         const char* found_by_checks = memory::end_launch();
         if (finished && found_by_checks) error = found_by_checks;
     }
-    for (unsigned i = 0; i < launch->threadgroup_count; ++i) memory::free_threadgroup(arguments.shared[i]);
+    for (unsigned i = 0; i < launch.threadgroup_count; ++i) memory::free_threadgroup(arguments.shared[i]);
     return error.empty() ? nullptr : error.c_str();
+}
+} // namespace
+
+extern "C" {
+__thread const EmulatorThread* emulator_thread;
+
+void emulator_register(const char* name, EmulatorEntry kernel) { kernels()[name] = kernel; }
+int emulator_has(const char* kernel) { return kernels().count(kernel) != 0; }
+
+void emulator_threadgroup_barrier(int memory_flags, int line) { runtime->block(IN_BARRIER, line, memory_flags); }
+void emulator_simdgroup_barrier(int memory_flags, int line) { runtime->block(IN_SIMDGROUP_BARRIER, line, memory_flags); }
+
+const char* emulator_exchange(const void* value, size_t size, int line, unsigned* active) {
+    Runtime& now = *runtime;
+    const unsigned linear = now.running->where.linear;
+    Exchange& exchange = now.exchanges[linear / 32];
+    const int turn = exchange.turn;
+    memcpy(exchange.values[turn] + linear % 32 * size, value, size);
+    now.block(IN_EXCHANGE, line, 0);
+    *active = exchange.active[turn];
+    return exchange.values[turn];
+}
+
+const char* emulator_launch(const EmulatorLaunch* launch) {
+    static thread_local Runtime own;
+    runtime = &own;
+    return own.launch(*launch);
 }
 }

@@ -1,4 +1,5 @@
 // memory_guarded.cpp - memory of the fast build: guard words round every buffer, looked at after every launch.
+#include <mutex>
 #include <stdint.h>
 #include <stdio.h>
 #include <string>
@@ -28,8 +29,12 @@ struct Block {
     }
 };
 std::unordered_map<void*, Block> blocks;
-std::vector<void*> threadgroup_memory;
-std::string damage;
+std::mutex blocks_lock;
+typedef std::lock_guard<std::mutex> Locked;
+
+struct Span { void* memory; size_t bytes; };
+thread_local std::vector<Span> threadgroup_memory;
+thread_local std::string damage;
 
 // Pages are reserved, not filled: a buffer of many gigabytes costs only what is touched.
 void* allocate(size_t bytes, const std::string& name) {
@@ -42,11 +47,13 @@ void* allocate(size_t bytes, const std::string& name) {
         memcpy(block.mapping + i, &GUARD_WORD, 8);
         memcpy(block.mapping + GUARD + bytes + i, &GUARD_WORD, 8);
     }
+    Locked locked(blocks_lock);
     blocks[block.mapping + GUARD] = block;
     return block.mapping + GUARD;
 }
 
 void release(void* memory) {
+    Locked locked(blocks_lock);
     const auto found = blocks.find(memory);
     if (found == blocks.end()) return;
     munmap(found->second.mapping, found->second.mapped_bytes());
@@ -60,7 +67,7 @@ extern "C" void emulator_free(void* memory) { release(memory); }
 namespace memory {
 void* allocate_threadgroup(size_t bytes, unsigned index) {
     void* memory = allocate(bytes, "threadgroup(" + std::to_string(index) + ")");
-    if (memory) threadgroup_memory.push_back(memory);
+    if (memory) threadgroup_memory.push_back({memory, bytes});
     return memory;
 }
 void free_threadgroup(void* memory) {
@@ -70,13 +77,14 @@ void free_threadgroup(void* memory) {
 void begin_launch(const EmulatorLaunch&) { damage.clear(); }
 // What a threadgroup has not written reads as NaN.
 void begin_group(const unsigned*) {
-    for (void* memory : threadgroup_memory) memset(memory, 0xff, blocks[memory].bytes);
+    for (const Span& span : threadgroup_memory) memset(span.memory, 0xff, span.bytes);
 }
 void begin_thread(unsigned) {}
 void threadgroup_barrier(int) {}
 void simdgroup_barrier(unsigned, int) {}
 
 const char* end_launch() {
+    Locked locked(blocks_lock);
     for (const auto& entry : blocks) {
         long offset;
         if (!entry.second.damaged(offset)) continue;

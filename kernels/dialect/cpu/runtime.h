@@ -20,12 +20,12 @@ enum EmulatorAccess { EMULATOR_READ = 0, EMULATOR_WRITE = 1, EMULATOR_READ_WRITE
 
 extern "C" {
 // ---- for compiled kernels
-extern const EmulatorThread* emulator_thread;
+extern __thread const EmulatorThread* emulator_thread;
 void emulator_register(const char* name, EmulatorEntry entry);
 void emulator_threadgroup_barrier(int memory_flags, int line);
 void emulator_simdgroup_barrier(int memory_flags, int line);
-// Waits until all lanes have given a value of `size` bytes (at most 16); values lie 16 bytes apart. A bit of `active`
-// for every lane that takes part.
+// Waits until all lanes have given a value of `size` bytes (at most 16); they lie one behind the other, and stay until the
+// lane's next operation but one. A bit of `active` for every lane that takes part.
 const char* emulator_exchange(const void* value, size_t size, int line, unsigned* active);
 
 // ---- for the host
@@ -40,7 +40,8 @@ struct EmulatorLaunch {
     const size_t* threadgroup_bytes; // by index
     unsigned threadgroup_count;
 };
-// Null, or what went wrong; the text is valid until the next launch. One launch at a time.
+// Null, or what went wrong; the text is valid until the OS thread's next launch. Launches on several threads run beside one
+// another where the memory backend lets them: all but the checked one.
 const char* emulator_launch(const EmulatorLaunch* launch);
 int emulator_has(const char* kernel);
 void* emulator_allocate(size_t bytes, const char* name); // zeros; null when there is no memory

@@ -9,29 +9,36 @@ inline uint lane() { return emulator_thread->linear % 32; }
 
 // Every lane's value of one operation.
 template <class T> struct Lanes {
-    T value[32];
+    const T* value; // [32], until the next operation
     unsigned active;
     Lanes(T own, int line) {
         static_assert(sizeof(T) <= 16, "a simdgroup operation takes at most 16 bytes");
-        const char* values = emulator_exchange(&own, sizeof(T), line, &active);
-        for (int i = 0; i < 32; ++i) __builtin_memcpy(&value[i], values + 16 * i, sizeof(T));
+        value = (const T*)emulator_exchange(&own, sizeof(T), line, &active);
     }
     bool takes_part(uint i) const { return active >> i & 1; }
 };
 
 // Folds as a GPU does: lanes 16 apart first. Lanes that do not take part are left out.
 template <class T, class Operation> inline T fold(T own, int line, Operation operation) {
-    Lanes<T> lanes(own, line);
+    const Lanes<T> lanes(own, line);
+    T value[32];
+    for (int i = 0; i < 32; ++i) value[i] = lanes.value[i];
+    if (lanes.active == ~0u) {
+        for (int i = 0; i < 16; ++i) value[i] = operation(value[i], value[i + 16]);
+        for (int i = 0; i < 8; ++i) value[i] = operation(value[i], value[i + 8]);
+        for (int i = 0; i < 4; ++i) value[i] = operation(value[i], value[i + 4]);
+        return operation(operation(value[0], value[2]), operation(value[1], value[3]));
+    }
     bool present[32];
     for (int i = 0; i < 32; ++i) present[i] = lanes.takes_part(i);
     for (int half = 16; half > 0; half /= 2) {
         for (int i = 0; i < half; ++i) {
             if (!present[i + half]) continue;
-            lanes.value[i] = present[i] ? operation(lanes.value[i], lanes.value[i + half]) : lanes.value[i + half];
+            value[i] = present[i] ? operation(value[i], value[i + half]) : value[i + half];
             present[i] = true;
         }
     }
-    return lanes.value[0];
+    return value[0];
 }
 } // namespace dialect
 

@@ -49,22 +49,21 @@ inline void simdgroup_store(simdgroup_matrix<T, 8, 8> m, T* to, ulong row_elemen
     }
 }
 
-// d = a b + c
+// d = a b + c. The lanes give their elements of both at once, as floats, which hold them exactly.
 template <class D, class A, class B, class C>
 inline void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d, simdgroup_matrix<A, 8, 8> a,
                                           simdgroup_matrix<B, 8, 8> b, simdgroup_matrix<C, 8, 8> c, CALLER) {
-    const dialect::Lanes<vec<A, 2>> left(a.elements, line);
-    const dialect::Lanes<vec<B, 2>> right(b.elements, line);
+    struct Both { float a[2], b[2]; };
+    const Both own = {{(float)a.elements[0], (float)a.elements[1]}, {(float)b.elements[0], (float)b.elements[1]}};
+    const dialect::Lanes<Both> lanes(own, line);
     const uint row = dialect::matrix_row(dialect::lane()), column = dialect::matrix_column(dialect::lane());
-    for (uint i = 0; i < 2; ++i) {
-        float sum = (float)c.elements[i];
-        for (uint k = 0; k < 8; ++k) {
-            const A x = left.value[dialect::matrix_lane(row, k)][k % 2];
-            const B y = right.value[dialect::matrix_lane(k, column + i)][(column + i) % 2];
-            sum += (float)x * (float)y;
-        }
-        d.elements[i] = (D)sum;
+    float sum[2] = {(float)c.elements[0], (float)c.elements[1]};
+    for (uint k = 0; k < 8; ++k) {
+        const float x = lanes.value[dialect::matrix_lane(row, k)].a[k % 2];
+        const Both& y = lanes.value[dialect::matrix_lane(k, column)];
+        for (uint i = 0; i < 2; ++i) sum[i] += x * y.b[i];
     }
+    for (uint i = 0; i < 2; ++i) d.elements[i] = (D)sum[i];
 }
 template <class D, class A, class B>
 inline void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, simdgroup_matrix<A, 8, 8> a, simdgroup_matrix<B, 8, 8> b,

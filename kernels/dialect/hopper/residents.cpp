@@ -1,5 +1,5 @@
-// residents.cpp - runs a kernel whose threadgroups wait for one another. Every thread is a fiber on one OS thread; which runs
-// next, and when a copy arrives, a seed decides.
+// residents.cpp - runs a kernel whose threadgroups wait for one another. Every thread is a fiber on the OS thread that launches;
+// which runs next, and when a copy arrives, a seed decides. Each OS thread has a runtime of its own.
 #include <stdint.h>
 #include <string.h>
 #include <string>
@@ -37,97 +37,81 @@ struct Copy {
 
 const size_t STACK = 64 << 10;
 const unsigned char POISON = 0xff; // a NaN, whatever is read of it
-std::vector<Fiber> fibers;
-std::vector<Group> groups;
-std::vector<Copy> copies;
-Context host;
-Fiber* running;
-void (*entry)(const void*);
-const void* arguments;
-uint64_t state;
-bool progress;                                          // whether a fiber has come further than to look again
-std::string error;
 
-unsigned random_below(unsigned n) {
-    state ^= state << 13, state ^= state >> 7, state ^= state << 17;
-    return (unsigned)(state >> 33) % n;
-}
-Group& group() { return groups[running->where.group.x]; }
-Warp& warp() { return group().warps[running->where.thread.x / 32]; }
+// The kernel that an OS thread runs.
+struct Runtime {
+    std::vector<Fiber> fibers;
+    std::vector<Group> groups;
+    std::vector<Copy> copies;
+    Context host;
+    Fiber* running;
+    void (*entry)(const void*);
+    const void* arguments;
+    uint64_t state;
+    bool progress; // whether a fiber has come further than to look again
+    std::string error;
+
+    unsigned random_below(unsigned n) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        return (unsigned)(state >> 33) % n;
+    }
+    Group& group() { return groups[running->where.group.x]; }
+    Warp& warp() { return group().warps[running->where.thread.x / 32]; }
+
+    void gather(Count& count, unsigned threads) {
+        const unsigned long long generation = count.generation;
+        progress = true;
+        if (++count.arrived == threads) {
+            count.arrived = 0;
+            ++count.generation;
+        }
+        while (count.generation == generation) resident_yield();
+    }
+    void end_phase(CountingBarrier& b) {
+        progress = true;
+        if (b.pending > 0 || b.bytes != 0) return;
+        b.phase ^= 1;
+        b.pending = b.arrivals;
+    }
+    void deliver(size_t i) {
+        const Copy copy = copies[i];
+        copies[i] = copies.back();
+        copies.pop_back();
+        memcpy(copy.to, copy.from, copy.bytes);
+        CountingBarrier& b = *(CountingBarrier*)copy.barrier;
+        b.bytes -= (int)copy.bytes;
+        end_phase(b);
+    }
+    // The fibers of a warp, again and again while one of them gets on.
+    bool run_warp(Fiber* lanes, unsigned count) {
+        bool any = false;
+        do {
+            progress = false;
+            for (unsigned i = 0; i < count; ++i) {
+                if (lanes[i].finished) continue;
+                running = &lanes[i];
+                resident = &running->where;
+                host.switch_to(running->context);
+                progress = progress || running->finished;
+            }
+            any = any || progress;
+        } while (progress);
+        return any;
+    }
+    const char* run(unsigned n_groups, unsigned threads, size_t shared_bytes, unsigned long long seed);
+};
+__thread Runtime* runtime; // of this OS thread, once it has run a kernel
 
 void fiber_main() {
-    Context::arrive(host);
-    entry(arguments);
-    running->finished = true;
-    running->context.switch_to(host, true);
-}
-void gather(Count& count, unsigned threads) {
-    const unsigned long long generation = count.generation;
-    progress = true;
-    if (++count.arrived == threads) {
-        count.arrived = 0;
-        ++count.generation;
-    }
-    while (count.generation == generation) resident_yield();
-}
-void end_phase(CountingBarrier& b) {
-    progress = true;
-    if (b.pending > 0 || b.bytes != 0) return;
-    b.phase ^= 1;
-    b.pending = b.arrivals;
-}
-void deliver(size_t i) {
-    const Copy copy = copies[i];
-    copies[i] = copies.back();
-    copies.pop_back();
-    memcpy(copy.to, copy.from, copy.bytes);
-    CountingBarrier& b = *(CountingBarrier*)copy.barrier;
-    b.bytes -= (int)copy.bytes;
-    end_phase(b);
-}
-// The fibers of a warp, again and again while one of them gets on.
-bool run_warp(Fiber* lanes, unsigned count) {
-    bool any = false;
-    do {
-        progress = false;
-        for (unsigned i = 0; i < count; ++i) {
-            if (lanes[i].finished) continue;
-            running = &lanes[i];
-            resident = &running->where;
-            host.switch_to(running->context);
-            progress = progress || running->finished;
-        }
-        any = any || progress;
-    } while (progress);
-    return any;
-}
-} // namespace
-
-const Resident* resident;
-unsigned char* resident_shared() { return group().shared; }
-void resident_yield() {
-    running->context.switch_to(host);
-    resident = &running->where;
-}
-void resident_barrier() { gather(group().barrier, running->where.threads.x); }
-void resident_exchange(unsigned value, unsigned out[32]) {
-    Warp& w = warp();
-    unsigned* values = w.values[w.exchange.generation % 2];
-    values[running->where.thread.x % 32] = value;
-    gather(w.exchange, 32);
-    memcpy(out, values, 32 * sizeof *out);
-}
-void resident_copy(void* to, const void* from, unsigned bytes, unsigned long long* barrier) { copies.push_back({to, from, bytes, barrier}); }
-void resident_arrive(unsigned long long* barrier, unsigned arrivals, int bytes) {
-    CountingBarrier& b = *(CountingBarrier*)barrier;
-    b.bytes += bytes;
-    b.pending -= (short)arrivals;
-    end_phase(b);
+    Runtime& now = *runtime;
+    Context::arrive(now.host);
+    now.entry(now.arguments);
+    now.running->finished = true;
+    now.running->context.switch_to(now.host, true);
 }
 
-const char* residents_run(void (*kernel)(const void*), const void* given, unsigned n_groups, unsigned threads, size_t shared_bytes,
-                          unsigned long long seed) {
-    entry = kernel, arguments = given, state = seed * 2 + 1;
+const char* Runtime::run(unsigned n_groups, unsigned threads, size_t shared_bytes, unsigned long long seed) {
+    state = seed * 2 + 1;
     const size_t count = (size_t)n_groups * threads;
     void* stacks = mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (stacks == MAP_FAILED) return "no memory for the threads' stacks";
@@ -166,4 +150,39 @@ const char* residents_run(void (*kernel)(const void*), const void* given, unsign
     error = std::to_string(waiting) + " threads wait for ever, the first is thread " + std::to_string(first->where.thread.x) +
             " of threadgroup " + std::to_string(first->where.group.x);
     return error.c_str();
+}
+} // namespace
+
+__thread const Resident* resident;
+unsigned char* resident_shared() { return runtime->group().shared; }
+void resident_yield() {
+    Runtime& now = *runtime;
+    now.running->context.switch_to(now.host);
+    resident = &now.running->where;
+}
+void resident_barrier() { runtime->gather(runtime->group().barrier, runtime->running->where.threads.x); }
+void resident_exchange(unsigned value, unsigned out[32]) {
+    Runtime& now = *runtime;
+    Warp& w = now.warp();
+    unsigned* values = w.values[w.exchange.generation % 2];
+    values[now.running->where.thread.x % 32] = value;
+    now.gather(w.exchange, 32);
+    memcpy(out, values, 32 * sizeof *out);
+}
+void resident_copy(void* to, const void* from, unsigned bytes, unsigned long long* barrier) {
+    runtime->copies.push_back({to, from, bytes, barrier});
+}
+void resident_arrive(unsigned long long* barrier, unsigned arrivals, int bytes) {
+    CountingBarrier& b = *(CountingBarrier*)barrier;
+    b.bytes += bytes;
+    b.pending -= (short)arrivals;
+    runtime->end_phase(b);
+}
+
+const char* residents_run(void (*kernel)(const void*), const void* given, unsigned groups, unsigned threads, size_t shared_bytes,
+                          unsigned long long seed) {
+    static thread_local Runtime own;
+    runtime = &own;
+    own.entry = kernel, own.arguments = given;
+    return own.run(groups, threads, shared_bytes, seed);
 }

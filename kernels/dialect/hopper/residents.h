@@ -9,7 +9,7 @@ struct Resident {
 
 extern "C" {
 // ---- for the kernel
-extern const Resident* resident;
+extern __thread const Resident* resident;
 unsigned char* resident_shared();
 // Others run; returns when somebody may have changed what this fiber waits for.
 void resident_yield();
@@ -22,7 +22,8 @@ void resident_copy(void* to, const void* from, unsigned bytes, unsigned long lon
 void resident_arrive(unsigned long long* barrier, unsigned arrivals, int bytes);
 
 // ---- for the host
-// Runs `groups` threadgroups of `threads` threads, in an order that `seed` decides. Null, or what went wrong.
+// Runs `groups` threadgroups of `threads` threads, in an order that `seed` decides. Null, or what went wrong; the text is
+// valid until the OS thread's next run. Each OS thread may run one.
 const char* residents_run(void (*entry)(const void*), const void* arguments, unsigned groups, unsigned threads, size_t shared_bytes,
                           unsigned long long seed);
 }

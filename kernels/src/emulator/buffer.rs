@@ -3,13 +3,13 @@
 
 use std::ffi::CString;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytemuck::Pod;
 
 use super::EmulatorError;
-use super::library::{Library, lock_runtime};
-use crate::contract::Scalar;
+use super::library::Library;
+use crate::contract::{Access, Scalar};
 
 /// A buffer of one element type. Guard words (or the sanitizer's, or the checker's margins) stand round it.
 #[derive(Debug)]
@@ -19,12 +19,31 @@ pub struct Buffer {
     name: String,
     scalar: Scalar,
     length: usize,
+    /// Held by whoever touches the memory.
+    lock: RwLock<()>,
 }
 
-// SAFETY: the memory belongs to the buffer alone, and is touched only while the runtime is locked.
+// SAFETY: the memory belongs to the buffer alone, and is touched only under its lock.
 unsafe impl Send for Buffer {}
-// SAFETY: as above; shared references only copy, under the lock.
+// SAFETY: as above; shared references touch it under the lock, too.
 unsafe impl Sync for Buffer {}
+
+/// A buffer's memory, for as long as this lives.
+pub(super) enum Held<'b> {
+    Read { _lock: RwLockReadGuard<'b, ()> },
+    Write { _lock: RwLockWriteGuard<'b, ()> },
+}
+
+/// Holds the buffers of a launch, each once, in the order of their addresses: two launches never wait for each other.
+pub(super) fn hold<'b>(mut buffers: Vec<(&'b Buffer, Access)>) -> Vec<Held<'b>> {
+    buffers.sort_by_key(|(buffer, _)| buffer.memory);
+    let same = |a: &(&Buffer, Access), b: &(&Buffer, Access)| a.0.memory == b.0.memory;
+    let one = |group: &[(&'b Buffer, Access)]| {
+        let only_read = group.iter().all(|(_, access)| *access == Access::Read);
+        if only_read { group[0].0.read() } else { group[0].0.write() }
+    };
+    buffers.chunk_by(same).map(one).collect()
+}
 
 impl Buffer {
     pub(super) fn new(
@@ -41,7 +60,7 @@ impl Buffer {
         let bytes = length.checked_mul(scalar.bytes()).ok_or_else(out_of_memory)?;
         let c_name = CString::new(name.replace('\0', "")).unwrap_or_default();
         let memory = library.allocate(bytes, &c_name).ok_or_else(out_of_memory)?;
-        Ok(Self { library, memory, name: name.to_owned(), scalar, length })
+        Ok(Self { library, memory, name: name.to_owned(), scalar, length, lock: RwLock::default() })
     }
 
     /// Its name, for messages.
@@ -68,6 +87,14 @@ impl Buffer {
         self.memory
     }
 
+    fn read(&self) -> Held<'_> {
+        Held::Read { _lock: self.lock.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn write(&self) -> Held<'_> {
+        Held::Write { _lock: self.lock.write().unwrap_or_else(PoisonError::into_inner) }
+    }
+
     /// Copies `values` in, from element `offset` on.
     ///
     /// # Errors
@@ -75,8 +102,8 @@ impl Buffer {
     pub fn upload<T: Pod>(&self, offset: usize, values: &[T]) -> Result<(), EmulatorError> {
         let start = self.byte_range::<T>(offset, values.len())?;
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        let _guard = lock_runtime();
-        // SAFETY: the range lies inside the buffer, and nobody else touches it while the runtime is locked.
+        let _held = self.write();
+        // SAFETY: the range lies inside the buffer, and nobody else touches it meanwhile.
         unsafe {
             self.memory.add(start).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
         };
@@ -91,8 +118,8 @@ impl Buffer {
         let start = self.byte_range::<T>(offset, count)?;
         let mut values = vec![T::zeroed(); count];
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut values);
-        let _guard = lock_runtime();
-        // SAFETY: the range lies inside the buffer, and nobody else touches it while the runtime is locked.
+        let _held = self.read();
+        // SAFETY: the range lies inside the buffer, and nobody writes it meanwhile.
         unsafe {
             self.memory.add(start).copy_to_nonoverlapping(NonNull::from(&mut *bytes).cast(), bytes.len());
         };

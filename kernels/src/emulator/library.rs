@@ -7,15 +7,12 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::buffer::hold;
 use super::{Argument, Build, EmulatorError};
 use crate::contract::{Access, Launch};
 
-/// The runtime keeps the running launch in globals, which all handles of one library share.
-static RUNTIME: Mutex<()> = Mutex::new(());
-
-pub(super) fn lock_runtime() -> MutexGuard<'static, ()> {
-    RUNTIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// The checked build keeps what a launch accesses in globals, which all handles of one library share.
+static CHECKED: Mutex<()> = Mutex::new(());
 
 /// `EmulatorLaunch` of dialect/cpu/runtime.h.
 #[repr(C)]
@@ -49,6 +46,7 @@ pub(super) struct Call<'c> {
 
 #[derive(Debug)]
 pub(super) struct Library {
+    build: Build,
     launch: LaunchFunction,
     has: HasFunction,
     allocate: AllocateFunction,
@@ -74,6 +72,7 @@ impl Library {
         // SAFETY: the types are those of the declarations in dialect/cpu/runtime.h.
         unsafe {
             Ok(Self {
+                build,
                 launch: *loaded.get::<LaunchFunction>(c"emulator_launch").map_err(failed)?,
                 has: *loaded.get::<HasFunction>(c"emulator_has").map_err(failed)?,
                 allocate: *loaded.get::<AllocateFunction>(c"emulator_allocate").map_err(failed)?,
@@ -83,26 +82,30 @@ impl Library {
         }
     }
 
+    /// Launches of the other builds run beside one another.
+    fn alone(&self) -> Option<MutexGuard<'static, ()>> {
+        (self.build == Build::Checked).then(|| CHECKED.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(super) fn has(&self, kernel: &str) -> bool {
         let Ok(name) = CString::new(kernel) else {
             return false;
         };
-        let _guard = lock_runtime();
-        // SAFETY: the name is a C string, and the runtime is locked.
+        // SAFETY: the name is a C string.
         unsafe { (self.has)(name.as_ptr()) != 0 }
     }
 
     /// `bytes` zeros, or none when there is no memory.
     pub(super) fn allocate(&self, bytes: usize, name: &CStr) -> Option<NonNull<u8>> {
-        let _guard = lock_runtime();
-        // SAFETY: the name is a C string, and the runtime is locked.
+        let _alone = self.alone();
+        // SAFETY: the name is a C string.
         NonNull::new(unsafe { (self.allocate)(bytes, name.as_ptr()) }.cast())
     }
 
     /// Gives back what [`Library::allocate`] gave.
     pub(super) fn free(&self, memory: NonNull<u8>) {
-        let _guard = lock_runtime();
-        // SAFETY: a buffer frees its own memory once, and the runtime is locked.
+        let _alone = self.alone();
+        // SAFETY: a buffer frees its own memory once.
         unsafe { (self.free)(memory.as_ptr().cast()) };
     }
 
@@ -133,14 +136,19 @@ impl Library {
             threadgroup_bytes: bytes.as_ptr(),
             threadgroup_count: bytes.len() as c_uint, // at most 31
         };
-        let _guard = lock_runtime();
+        let bound = call.arguments.iter().zip(call.access).filter_map(|(argument, access)| match argument {
+            Argument::Buffer(buffer) => Some((*buffer, *access)),
+            _ => None,
+        });
+        let _held = hold(bound.collect());
+        let _alone = self.alone();
         // SAFETY: every pointer in `raw` outlives the call; the buffers are as long as the contract says, so a kernel
-        // that keeps its contract stays within them; the runtime is locked.
+        // that keeps its contract stays within them, and nobody else touches them meanwhile.
         let message = unsafe { (self.launch)(&raw) };
         if message.is_null() {
             return Ok(());
         }
-        // SAFETY: a C string of the runtime, valid until the next launch, which the lock keeps away.
+        // SAFETY: a C string of the runtime, valid until this thread's next launch.
         Err(unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned())
     }
 }

@@ -3,16 +3,12 @@
 
 use std::ffi::{CStr, c_char};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use super::compile::compile_steps;
 use super::{Build, EmulatorError};
 use crate::hopper::steps::{Program, THREADS, Variant, entry};
 
 type Run = unsafe extern "C" fn(*const Program, u32, u32, u32, usize, u64) -> *const c_char;
-
-/// The runtime keeps the running launch in globals.
-static RUNTIME: Mutex<()> = Mutex::new(());
 
 /// The kernel, compiled for a variant.
 #[derive(Debug)]
@@ -55,8 +51,7 @@ impl Steps {
         shared_memory: u32,
         seed: u64,
     ) -> Result<(), EmulatorError> {
-        let _running = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the caller's; the text lives until the next run, which the lock holds back.
+        // SAFETY: the caller's; the text lives until this thread's next run.
         let message = unsafe {
             let message = (self.run)(program, steps, threadgroups, THREADS, shared_memory as usize, seed);
             (!message.is_null()).then(|| CStr::from_ptr(message).to_string_lossy().into_owned())
