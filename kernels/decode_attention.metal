@@ -15,6 +15,7 @@
 //           are off at 0. A result depends on its own sequence alone, whatever n is.
 #include <metal_stdlib>
 #include "cache.h"
+#include "copies.h"
 #include "pieces.h"
 #include "simd_mma.h"
 #include "storage.h"
@@ -161,7 +162,8 @@ struct Keys {
     ulong row(int j, int D) const { return cache_row(blocks[j / block_size], kv_head, j % block_size, n_kv_head, block_size, D); }
 };
 
-// The whole threadgroup calls. A simdgroup leaves its set's weighted sum of values in sums[0 .. D), its softmax in stats[0 .. 2).
+// The whole threadgroup calls. A simdgroup leaves its set's weighted sum of values in sums[0 .. D), its softmax in stats[0 .. 2);
+// one whose set is none of the `sets` leaves those of no keys.
 template <typename E, int D, int G, int KEYS>
 inline void attend_set(device const float* q, device const E* k_cache, device const E* v_cache, Keys keys, Mask mask,
                        int set, int sets, threadgroup E* tiles, threadgroup float* sums, threadgroup float* stats,
@@ -177,7 +179,7 @@ inline void attend_set(device const float* q, device const E* k_cache, device co
         total[i].lo = float4(0.0f);
         total[i].hi = float4(0.0f);
         query[i] = total[i];
-        if (c < PIECES && set < sets) query[i] = load8(q + c * 8);
+        if (c < PIECES) query[i] = load8(q + c * 8);
     }
     Softmax mine = { -INFINITY, 0.0f };
     for (int j0 = keys.begin; j0 < keys.end; j0 += KEYS) {
@@ -217,7 +219,6 @@ inline void attend_set(device const float* q, device const E* k_cache, device co
             }
         }
     }
-    if (set >= sets) return;                                             // a simdgroup over
 
     // Together: the lanes part, part + G, ... hold the same channels of different keys.
     const float top = simd_max(mine.largest), shrink = fast::exp2(mine.largest - base_of(top));

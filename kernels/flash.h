@@ -5,6 +5,7 @@
 #include <metal_stdlib>
 #include <metal_simdgroup_matrix>
 #include "cache.h"
+#include "copies.h"
 #include "simd_mma.h"
 #include "storage.h"
 using namespace metal;

@@ -47,8 +47,8 @@ inline void attend_block(device const float* Q, device const float* K, device co
     float largest = -INFINITY, sum = 0.0f;
 
     const uint end = first + rows;                      // later keys are masked for the whole block
-    for (uint k0 = uint(mask.first_seen(int(first))); k0 < end; k0 += wide) {
-        const uint keys = min(wide, end - k0);
+    for (uint k0 = uint(mask.first_seen(int(first))), keys = 0; k0 != end; k0 += keys) {
+        keys = min(wide, end - k0);
         threadgroup_barrier(mem_flags::mem_threadgroup);   // everyone is done with the tiles before
         for (uint i = r; i < keys * n; i += Br) {
             tiles.k[i] = K[head + ulong(k0) * n + i];

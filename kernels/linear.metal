@@ -85,7 +85,6 @@ kernel void matvec(
     uint  nsg  [[simdgroups_per_threadgroup]])
 {
     const int first = int(tg.x * nsg + sg) * R;
-    if (first >= M) return;                                     // a whole simdgroup leaves
     Rows<E, R> rows;
     #pragma unroll
     for (int r = 0; r < R; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * K;   // past the end: not stored

@@ -13,6 +13,7 @@
 #include <metal_simdgroup_matrix>
 #include "activation.h"
 #include "ahead.h"
+#include "copies.h"
 #include "simd_mma.h"
 #include "storage.h"
 using namespace metal;
@@ -109,16 +110,16 @@ kernel void matmul_simd(
             sums[i][j][1] = 0.0f;
         }
 
-    copy_tile<TILE, THREADS>(tiles, x, n0, uint(N), 0, depth, tid);
     copy_tile<TILE, THREADS>(tiles + HALF, W, m0, uint(M), 0, depth, tid);
+    copy_tile<TILE, THREADS>(tiles, x, n0, uint(N), 0, depth, tid);
     tg_copy_commit();
     for (uint k0 = 0, turn = 0; k0 < depth; k0 += DEPTH, turn ^= 1) {
         tg_copy_wait<0>();
         threadgroup_barrier(mem_flags::mem_threadgroup);        // this tile is there, the other is no longer read
         if (k0 + DEPTH < depth) {
             threadgroup E* next = tiles + (turn ^ 1) * BOTH;
-            copy_tile<TILE, THREADS>(next, x, n0, uint(N), k0 + DEPTH, depth, tid);
             copy_tile<TILE, THREADS>(next + HALF, W, m0, uint(M), k0 + DEPTH, depth, tid);
+            copy_tile<TILE, THREADS>(next, x, n0, uint(N), k0 + DEPTH, depth, tid);
         }
         tg_copy_commit();
         threadgroup const E* a_tile = tiles + turn * BOTH + row * PITCH;

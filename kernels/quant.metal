@@ -120,7 +120,6 @@ kernel void matvec(
     for (int r = 0; r < ROWS; ++r) rows.row[r] = W + ulong(min(first + r, M - 1)) * bytes_of_row<Q>(uint(K));   // past the end: not stored
     rows.read_ahead(uint(K), lane);
     await_dependency();
-    if (first >= M) return;                                     // a whole simdgroup leaves
     Plain v;
     v.x = x + ulong(tg.y) * K;
     const Sums<ROWS> sums = dot_blocks(rows, v, uint(K), lane);
@@ -170,7 +169,6 @@ kernel void project(
     await_dependency();
     V v;
     normalise(v, x + ulong(n) * C, gamma, beta, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
-    if (first >= M) return;                                     // a whole simdgroup leaves, after the barriers
     const Sums<ROWS> sums = dot_blocks(rows, v, uint(C), lane);
     if (lane != 0) return;
     #pragma unroll
@@ -228,7 +226,6 @@ kernel void gate_up(
     await_dependency();
     RmsNormed v;
     normalise(v, x + ulong(n) * C, gamma, gamma, uint(C), eps, shared, tid.x, gsz.x, lane, sg, nsg);
-    if (first >= M) return;
     const Sums<ROWS> sums = dot_blocks(rows, v, uint(C), lane);
     if (lane != 0) return;
     #pragma unroll

@@ -5,21 +5,22 @@
 #include <metal_stdlib>
 using namespace metal;
 
+// The simdgroups' results, each simdgroup having one: lane i gets simdgroup i's, or `none` where there is no such simdgroup.
+template <typename T>
+inline T simdgroup_results(T result, T none, threadgroup T* shared, uint lane, uint sg, uint nsg) {
+    threadgroup_barrier(mem_flags::mem_threadgroup);   // `shared` may still be read from an earlier call
+    if (lane == 0) shared[sg] = result;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    return lane < nsg ? shared[lane] : none;
+}
+
 template <typename T>
 inline T threadgroup_sum(T v, threadgroup T* shared, uint lane, uint sg, uint nsg) {
-    v = simd_sum(v);
-    threadgroup_barrier(mem_flags::mem_threadgroup);   // `shared` may still be read from an earlier call
-    if (lane == 0) shared[sg] = v;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    return simd_sum(lane < nsg ? shared[lane] : T(0));
+    return simd_sum(simdgroup_results(simd_sum(v), T(0), shared, lane, sg, nsg));
 }
 
 inline float threadgroup_max(float v, threadgroup float* shared, uint lane, uint sg, uint nsg) {
-    v = simd_max(v);
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (lane == 0) shared[sg] = v;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    return simd_max(lane < nsg ? shared[lane] : -INFINITY);
+    return simd_max(simdgroup_results(simd_max(v), -INFINITY, shared, lane, sg, nsg));
 }
 
 inline float sum4(float4 v) { return (v.x + v.y) + (v.z + v.w); }

@@ -235,7 +235,6 @@ kernel void topk_mask(
     uint sg   [[simdgroup_index_in_threadgroup]],
     uint nsg  [[simdgroups_per_threadgroup]])
 {
-    if (k >= V) return;
     const Thread t = { tid, gsz, lane, sg, nsg };
     device float* x = logits + ulong(row) * V;
     const Selection s = select_largest(x, uint(V), uint(max(k, 0)), shared, t);
@@ -348,15 +347,13 @@ kernel void topk_threshold(
     device const float* x = candidates + ulong(row) * n;
     const Selection s = select_largest(x, n, kept, shared, t);
 
-    // Thread p counts the equals among part p's candidates; what fills the part up does not count.
+    // Thread p counts the equals among part p's candidates; what fills the part up does not count. Part P is empty.
     uint equal = 0;
-    if (tid < uint(P)) {
-        const Segment part = segment_of(uint(V), tid, uint(P));
-        const uint filled = min(kept, part.end - part.begin);
-        for (uint i = 0; i < filled; ++i) equal += order_key(x[ulong(tid) * kept + i]) == s.threshold ? 1u : 0u;
-    }
-    const uint before = threadgroup_sum_before(equal, shared, t);
-    if (tid < uint(P)) ties[ulong(row) * P + tid] = before < s.ties ? min(equal, s.ties - before) : 0u;
+    const Segment part = segment_of(uint(V), min(tid, uint(P)), uint(P));
+    const uint filled = min(kept, part.end - part.begin);
+    for (uint i = 0; i < filled; ++i) equal += order_key(x[ulong(tid) * kept + i]) == s.threshold ? 1u : 0u;
+    const uint before = min(threadgroup_sum_before(equal, shared, t), s.ties);
+    if (tid < uint(P)) ties[ulong(row) * P + tid] = min(equal, s.ties - before);
     if (tid == 0) thresholds[row] = s.threshold;
 }
 
@@ -366,7 +363,6 @@ kernel void topk_apply(
     device const uint* thresholds [[buffer(1)]],
     device const uint* ties       [[buffer(2)]],
     constant int&      V          [[buffer(3)]],
-    constant int&      k          [[buffer(4)]],
     threadgroup uint*  shared     [[threadgroup(0)]],
     uint2 tg    [[threadgroup_position_in_grid]],
     uint2 parts [[threadgroups_per_grid]],
@@ -376,7 +372,6 @@ kernel void topk_apply(
     uint sg   [[simdgroup_index_in_threadgroup]],
     uint nsg  [[simdgroups_per_threadgroup]])
 {
-    if (k >= V) return;
     const Thread t = { tid.x, gsz.x, lane, sg, nsg };
     const Segment part = segment_of(uint(V), tg.x, parts.x);
     Selection s;

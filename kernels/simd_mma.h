@@ -1,7 +1,7 @@
-// simd_mma.h - products of matrices made of 8x8 simdgroup matrices, and copies into threadgroup memory. Plain Metal.
-// CUDA has a header of the same name and functions, over mma.sync m16n8k16, ldmatrix and cp.async; what both promise
-// is written here. Every function is called by whole simdgroups. Blocks are counted in units of 8x8; for CUDA's sake M,
-// N and K are even. Which lane holds which element is known through simd_row and simd_col alone.
+// simd_mma.h - products of matrices made of 8x8 simdgroup matrices. Plain Metal. CUDA has a header of the same name and
+// functions, over mma.sync m16n8k16 and ldmatrix; what both promise is written here. Every function is called by whole
+// simdgroups. Blocks are counted in units of 8x8; for CUDA's sake M, N and K are even. Which lane holds which element is
+// known through simd_row and simd_col alone.
 #pragma once
 #include <metal_stdlib>
 #include <metal_simdgroup_matrix>
@@ -61,14 +61,3 @@ inline float simd_row_sum(float x) {
     x += simd_shuffle_xor(x, 1);
     return x + simd_shuffle_xor(x, 8);
 }
-
-// Sixteen bytes from device to threadgroup memory, zeros where !in (src is then not read, but must be an address).
-// The bytes are there after tg_copy_wait and a threadgroup_barrier: tg_copy_commit closes a group of a thread's copies,
-// tg_copy_wait<P> waits until at most the last P of its groups are unfinished.
-template <typename T>
-inline void tg_copy16(threadgroup T* dst, device const T* src, bool in) {
-    *(threadgroup uint4*)dst = in ? *(device const uint4*)src : uint4(0u);
-}
-inline void tg_copy_commit() {}
-template <int PENDING>
-inline void tg_copy_wait() {}

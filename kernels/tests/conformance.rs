@@ -1,7 +1,8 @@
 //! Every kernel and instance on the emulator, against the float64 oracles.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,12 +10,7 @@ use std::time::{Duration, Instant};
 use thermite_kernels::catalogue;
 use thermite_kernels::conformance::{check, each_case, each_case_of};
 use thermite_kernels::contract::contract_of;
-use thermite_kernels::emulator::{Build, Emulator, Recipe};
-
-fn fast() -> Emulator {
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-    Emulator::from_recipe(&Recipe { cache, ..Recipe::embedded(Build::Fast) }).expect("the kernels compile")
-}
+use thermite_kernels::emulator::{Build, Emulator};
 
 /// What came of some kernels' cases.
 #[derive(Default)]
@@ -44,7 +40,7 @@ fn run_kernels(emulator: &Emulator, kernels: &Mutex<impl Iterator<Item = &'stati
 
 #[test]
 fn every_kernel_matches_its_oracle() {
-    let emulator = fast();
+    let emulator = Emulator::new(Build::Fast).expect("the kernels compile");
     let kernels = Mutex::new(catalogue::kernels().unwrap().iter().map(|entry| entry.kernel.name.as_str()));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let outcomes: Vec<Outcome> = thread::scope(|scope| {

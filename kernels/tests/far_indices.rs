@@ -1,13 +1,11 @@
 //! Index arithmetic past 2^31: on the geometry, and by kernels that run at the far end of sparsely mapped buffers.
 
-use std::path::Path;
-
 use thermite_kernels::catalogue;
 use thermite_kernels::contract::{
     BindingError, Bound, Dims, GeometryError, Limits, Scalar, attention_tiles, check_binding, contract_of,
     launch,
 };
-use thermite_kernels::emulator::{Argument, Buffer, Build, Emulator, Recipe};
+use thermite_kernels::emulator::{Argument, Buffer, Build, Emulator};
 
 #[test]
 fn geometry_counts_in_64_bits() {
@@ -78,9 +76,7 @@ struct Far {
 
 impl Far {
     fn new(dims: &[(&'static str, u64)]) -> Self {
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("emulator");
-        let recipe = Recipe { cache, ..Recipe::embedded(Build::Fast) };
-        Self { emulator: Emulator::from_recipe(&recipe).expect("the kernels compile"), dims: Dims::new(dims) }
+        Self { emulator: Emulator::new(Build::Fast).expect("the kernels compile"), dims: Dims::new(dims) }
     }
 
     fn floats(&self, length: u64) -> Buffer {

@@ -25,7 +25,40 @@ struct Case {
     multiprocessors: u32,
 }
 
-const CASES: [Case; 5] = [
+impl Case {
+    /// Tokens, last logits and launches of [`Runner::alone`].
+    fn run(&self, device: Emulated) -> (Vec<i32>, Vec<f32>, Vec<String>) {
+        let options = Options { context: Some(CONTEXT), max_rows: 8, ..Options::default() };
+        let mut runner = Runner::of(&self.shape.model(self.weights).unwrap(), device, options, 1, self.cache);
+        let stepper = Stepper::new(&runner.model, 1).unwrap();
+        let (tokens, launched) = runner.alone(stepper, 7, START);
+        let mut logits = vec![0.0; runner.model.config().n_vocab];
+        runner.model.read_logits(0, &mut logits).unwrap();
+        (tokens, logits, launched)
+    }
+
+    /// In each of the orders of threads.
+    fn check(&self, seeds: &[u64]) {
+        let (want, want_logits, launched) =
+            self.run(Emulated::recording(Build::Fast, Variants::Fast).unwrap());
+        assert!(launched.len() > 8 * 5, "{launched:?}");
+        let scale = want_logits.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        let mut bits = Vec::new();
+        for &seed in seeds {
+            let device = Emulated::resident(Build::Fast, self.multiprocessors, seed).unwrap();
+            let (have, logits, launched) = self.run(device);
+            assert_eq!(launched, [steps::entry()]);
+            assert_eq!(have, want);
+            let off = logits.iter().zip(&want_logits).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(off <= 2e-5 * scale, "off by {off} of {scale}");
+            bits.push(logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        }
+        assert!(bits.iter().all(|b| b == &bits[0]), "the order of threads changes the result");
+    }
+}
+
+#[test]
+fn layer_norm_and_gelu() {
     Case {
         shape: Shape {
             name: "layer norm, gelu, heads of 64",
@@ -35,7 +68,12 @@ const CASES: [Case; 5] = [
         weights: DType::F16,
         cache: Dtype::F16,
         multiprocessors: 5,
-    },
+    }
+    .check(&[3, 4]);
+}
+
+#[test]
+fn two_query_heads_a_kv_head_and_long_rows() {
     Case {
         shape: Shape {
             name: "two query heads a KV head, heads of 32, long rows",
@@ -46,7 +84,12 @@ const CASES: [Case; 5] = [
         weights: DType::BF16,
         cache: Dtype::F16,
         multiprocessors: 8,
-    },
+    }
+    .check(&[3]);
+}
+
+#[test]
+fn three_query_heads_a_kv_head_a_window_and_odd_widths() {
     Case {
         shape: Shape {
             name: "three query heads a KV head, heads of 128, a window, odd widths",
@@ -58,7 +101,12 @@ const CASES: [Case; 5] = [
         weights: DType::BF16,
         cache: Dtype::BF16,
         multiprocessors: 7,
-    },
+    }
+    .check(&[3]);
+}
+
+#[test]
+fn a_tied_head_and_widths_of_one_piece() {
     Case {
         shape: Shape {
             name: "a tied head, heads of 64, widths of one piece",
@@ -70,7 +118,12 @@ const CASES: [Case; 5] = [
         weights: DType::F16,
         cache: Dtype::F16,
         multiprocessors: 5,
-    },
+    }
+    .check(&[3]);
+}
+
+#[test]
+fn a_piece_of_the_inner_vector_a_warp() {
     Case {
         shape: Shape {
             name: "a piece of the inner vector a warp",
@@ -81,43 +134,6 @@ const CASES: [Case; 5] = [
         weights: DType::F16,
         cache: Dtype::F16,
         multiprocessors: 17,
-    },
-];
-
-/// Tokens, last logits and launches of [`Runner::alone`].
-fn run(case: &Case, device: Emulated) -> (Vec<i32>, Vec<f32>, Vec<String>) {
-    let options = Options { context: Some(CONTEXT), max_rows: 8, ..Options::default() };
-    let mut runner = Runner::of(&case.shape.model(case.weights).unwrap(), device, options, 1, case.cache);
-    let stepper = Stepper::new(&runner.model, 1).unwrap();
-    let (tokens, launched) = runner.alone(stepper, 7, START);
-    let mut logits = vec![0.0; runner.model.config().n_vocab];
-    runner.model.read_logits(0, &mut logits).unwrap();
-    (tokens, logits, launched)
-}
-
-#[test]
-fn steps_in_one_launch_are_the_steps_launch_by_launch() {
-    for (i, case) in CASES.iter().enumerate() {
-        // the first and the last in two orders of threads
-        let seeds = if i == 0 || i + 1 == CASES.len() { 3..5 } else { 3..4 };
-        let (want, want_logits, launched) =
-            run(case, Emulated::recording(Build::Fast, Variants::Fast).unwrap());
-        assert!(launched.len() > 8 * 5, "{}: {launched:?}", case.shape.name);
-        let mut bits = Vec::new();
-        for seed in seeds {
-            let (have, logits, launched) =
-                run(case, Emulated::resident(Build::Fast, case.multiprocessors, seed).unwrap());
-            assert_eq!(launched, [steps::entry()], "{}", case.shape.name);
-            assert_eq!(have, want, "{}", case.shape.name);
-            let scale = want_logits.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
-            let off = logits.iter().zip(&want_logits).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-            assert!(off <= 2e-5 * scale, "{}: off by {off} of {scale}", case.shape.name);
-            bits.push(logits.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
-        }
-        assert!(
-            bits.iter().all(|b| b == &bits[0]),
-            "{}: the order of threads changes the result",
-            case.shape.name
-        );
     }
+    .check(&[3, 4]);
 }

@@ -16,12 +16,30 @@ enum State { READY, IN_BARRIER, IN_EXCHANGE, IN_SIMDGROUP_BARRIER, FINISHED };
 const char* const STATE_NAMES[] = {"running at line", "in threadgroup_barrier at line", "in a simdgroup operation at line",
                                    "in simdgroup_barrier at line", "finished after line"};
 
+const size_t STACK = 256 << 10;
+
 struct Fiber {
     EmulatorThread where;
     Context context;
     State state;
     int line;
     int memory_flags;
+    std::vector<EmulatorCopy> copies; // not yet made
+    std::vector<size_t> groups;       // where each of their groups ends
+    size_t made;                      // of `copies`
+
+    void start(char* stack, void (*entry)()) {
+        context.prepare(stack, STACK, entry);
+        state = READY;
+        line = 0;
+        copies.clear();
+        groups.clear();
+        made = 0;
+    }
+    const EmulatorCopy* copy_due(unsigned pending) {
+        const size_t closed = groups.size(), due = closed > pending ? groups[closed - pending - 1] : 0;
+        return made < due ? &copies[made++] : nullptr;
+    }
 };
 
 // The values that the lanes of a simdgroup exchange. Two buffers, used in turn: a lane that goes on to its next
@@ -33,18 +51,17 @@ struct Exchange {
 };
 
 struct Stacks {
-    static const size_t BYTES = 256 << 10;
     char* memory = nullptr;
     size_t count = 0;
 
     ~Stacks() { release(); }
     void release() {
-        if (memory) munmap(memory, count * BYTES);
+        if (memory) munmap(memory, count * STACK);
     }
     bool reserve(size_t wanted) {
         if (wanted <= count) return true;
         release();
-        void* mapped = mmap(nullptr, wanted * BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void* mapped = mmap(nullptr, wanted * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         memory = mapped == MAP_FAILED ? nullptr : (char*)mapped;
         count = memory ? wanted : 0;
         return memory != nullptr;
@@ -142,9 +159,7 @@ bool Runtime::run_simdgroup(unsigned simdgroup, size_t& finished) {
 
 bool Runtime::run_threadgroup() {
     for (size_t i = 0; i < fibers.size(); ++i) {
-        fibers[i].context.prepare(stacks.memory + i * Stacks::BYTES, Stacks::BYTES, fiber_main);
-        fibers[i].state = READY;
-        fibers[i].line = 0;
+        fibers[i].start(stacks.memory + i * STACK, fiber_main);
     }
     for (Exchange& exchange : exchanges) exchange.turn = 0;
     size_t finished = 0;
@@ -237,6 +252,13 @@ const char* emulator_exchange(const void* value, size_t size, int line, unsigned
     *active = exchange.active[turn];
     return exchange.values[turn];
 }
+
+void emulator_copy(void* to, const void* from) { runtime->running->copies.push_back({to, from}); }
+void emulator_copy_commit() {
+    Fiber& fiber = *runtime->running;
+    fiber.groups.push_back(fiber.copies.size());
+}
+const EmulatorCopy* emulator_copy_due(unsigned pending) { return runtime->running->copy_due(pending); }
 
 const char* emulator_launch(const EmulatorLaunch* launch) {
     static thread_local Runtime own;

@@ -15,6 +15,12 @@ struct EmulatorArguments {
 };
 typedef void (*EmulatorEntry)(const EmulatorArguments&);
 
+// Sixteen bytes on their way; zeros where `from` is null.
+struct EmulatorCopy {
+    void* to;
+    const void* from;
+};
+
 // How a kernel may use a buffer: a buffer that is only written counts as uninitialised until then.
 enum EmulatorAccess { EMULATOR_READ = 0, EMULATOR_WRITE = 1, EMULATOR_READ_WRITE = 2 };
 
@@ -27,6 +33,11 @@ void emulator_simdgroup_barrier(int memory_flags, int line);
 // Waits until all lanes have given a value of `size` bytes (at most 16); they lie one behind the other, and stay until the
 // lane's next operation but one. A bit of `active` for every lane that takes part.
 const char* emulator_exchange(const void* value, size_t size, int line, unsigned* active);
+// A copy in the thread's open group; the group is closed.
+void emulator_copy(void* to, const void* from);
+void emulator_copy_commit();
+// The thread's next copy that is to be made before at most the last `pending` groups are unfinished; null when there is none.
+const EmulatorCopy* emulator_copy_due(unsigned pending);
 
 // ---- for the host
 struct EmulatorLaunch {

@@ -1,15 +1,6 @@
-// simd_mma.h for CUDA: what simd_mma.h says in Metal, by mma.sync m16n8k16, ldmatrix and cp.async.
+// simd_mma.h for CUDA: what simd_mma.h says in Metal, by mma.sync m16n8k16 and ldmatrix.
 #pragma once
 using namespace metal;
-
-// ---- asynchronous copies of 16 bytes; zeros where !in
-template <class T> METAL_FN void tg_copy16(T* to, const T* from, bool in) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint)__cvta_generic_to_shared(to)),
-                 "l"(__cvta_generic_to_global(from)), "r"(in ? 16 : 0)
-                 : "memory");
-}
-METAL_FN void tg_copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int PENDING> METAL_FN void tg_copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
 namespace dialect {
 // Four 8x8 matrices of 16-bit elements; lanes 8i .. 8i + 7 give the addresses of the rows of matrix i.

@@ -299,7 +299,7 @@ pub(super) fn topk_apply(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {
         let values = logits.values();
         let (thresholds, ties) = thresholds(&values, v, p, k);
         let wanted = values.chunks(v).flat_map(|row| masked(row, k)).collect();
-        CaseOf::new(kernel, &[("rows", rows), ("V", v), ("P", p), ("k", k)])
+        CaseOf::new(kernel, &[("rows", rows), ("V", v), ("P", p)])
             .about(kind)
             .threads(threads)
             .read("thresholds", stored(kernel, "thresholds", &thresholds))

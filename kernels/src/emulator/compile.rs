@@ -8,8 +8,8 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::EmulatorError;
@@ -68,12 +68,13 @@ impl Build {
                 compilers: CLANG,
                 kernel_flags: &[
                     "-O1",
+                    "-g",
                     "-fsanitize=address,undefined",
                     "-fno-sanitize-recover=undefined",
                     "-mllvm",
                     "-asan-use-stack-safety=0",
                 ],
-                runtime_flags: &["-O1", "-fsanitize=address"],
+                runtime_flags: &["-O1", "-g", "-fsanitize=address"],
                 link_flags: &["-fsanitize=address,undefined", "-shared-libasan"],
                 memory: "memory_exact.cpp",
             },
@@ -81,7 +82,13 @@ impl Build {
                 variable: "CLANGXX",
                 compilers: CLANG,
                 // The instrumentation of the thread sanitizer, without its library: memory_checked.cpp stands in.
-                kernel_flags: &["-O1", "-fsanitize=thread", "-mllvm", "-tsan-instrument-func-entry-exit=0"],
+                kernel_flags: &[
+                    "-O1",
+                    "-g",
+                    "-fsanitize=thread",
+                    "-mllvm",
+                    "-tsan-instrument-func-entry-exit=0",
+                ],
                 runtime_flags: &["-O2"],
                 link_flags: &[],
                 memory: "memory_checked.cpp",
@@ -90,8 +97,8 @@ impl Build {
     }
 }
 
-/// Flags of every file: no contraction, so that all machines compute alike.
-const COMMON_FLAGS: &[&str] = &["-std=c++17", "-fPIC", "-g", "-w", "-ffp-contract=off"];
+/// Flags of every file: no contraction, so that all machines compute alike. The builds that name lines add what they need.
+const COMMON_FLAGS: &[&str] = &["-std=c++17", "-fPIC", "-w", "-ffp-contract=off"];
 /// A vector that a GPU could not load or store ends the process.
 const ALIGNED: &[&str] = &["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"];
 const RUNTIME: &str = "fibers.cpp";
@@ -121,8 +128,11 @@ impl Recipe {
         }
     }
 
-    /// The library's path; compiles what the cache does not hold.
+    /// The library's path; compiles what the cache does not hold. One thread at a time: the second finds what the first has
+    /// compiled.
     pub(super) fn compile(&self) -> Result<PathBuf, EmulatorError> {
+        static COMPILING: Mutex<()> = Mutex::new(());
+        let _compiling = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
         let toolchain = self.build.toolchain();
         let compiler = Compiler::find(self.build, &toolchain)?;
         let include = self.write_headers()?;
