@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 isas=${*:-avx512 amx}
-tests=(quantized boxes conformance)
+tests=(quantized boxes conformance kv_cache)
 house=$PWD/target/emulated-cpu
 mkdir -p "$house"
 
