@@ -15,15 +15,6 @@ struct Ring {
     }
 };
 
-// Which slot is next, and in which round of the ring.
-struct Turn {
-    uint slot = 0;
-    uint parity = 0;
-    FN void next(uint count) {
-        if (++slot == count) slot = 0, parity ^= 1;
-    }
-};
-
 // What a warp asks for next: its pieces of rows of products of steps.
 struct Errand {
     const Weight* from;                                 // the next piece,

@@ -290,10 +290,12 @@ struct Group {
     }
     // Of row i of this threadgroup's.
     FN float sum_of(const Product& p, uint i) const {
-        const float* sums = sums_of(p);
+        const float* sums = sums_of(p) + (i << p.piece_bits);
+        if (p.piece_bits == 0) return sums[0];
+        if (p.piece_bits == 1) return sums[0] + sums[1];
         float sum = 0.0f;
-        #pragma unroll 1
-        for (uint k = 0; k < p.pieces(); ++k) sum += sums[(i << p.piece_bits) + k];
+        #pragma unroll
+        for (uint k = 0; k < WARPS; k += 4) sum += k < p.pieces() ? sum4(*(const float4*)(sums + k)) : 0.0f;
         return sum;
     }
 

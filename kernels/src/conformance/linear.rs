@@ -21,6 +21,7 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (3, 96, 20),
     (2, 160, 9),
     (1, 64, 3),
+    (1, 2056, 19),
 ];
 
 pub(super) fn bias_add(kernel: &Kernel, visit: &mut dyn FnMut(Case)) {

@@ -5,6 +5,8 @@
 
 pub mod steps;
 
+use std::ops::RangeInclusive;
+
 use crate::contract::Dims;
 use crate::sources::{HOPPER_HEADERS, HOPPER_SOURCES};
 use crate::wrap::{CudaProgram, cuda_entry};
@@ -61,6 +63,7 @@ pub fn replacement(kernel: &str, dims: &Dims, multiprocessors: u32) -> Option<Re
     match kernel {
         "argmax_sample" => argmax(dims, multiprocessors),
         "topk_mask" => topk(dims),
+        "matvec_f16_rows4" | "matvec_bf16_rows4" => matvec(kernel, dims, multiprocessors),
         _ => {
             let (scalar, hs) = kernel.strip_prefix("flash_attention_simd_")?.split_once("_hs")?;
             let known = ["f16", "bf16"].contains(&scalar);
@@ -71,7 +74,7 @@ pub fn replacement(kernel: &str, dims: &Dims, multiprocessors: u32) -> Option<Re
 
 /// Whether `kernel` has a replacement, for some dimensions.
 pub fn replaces(kernel: &str) -> bool {
-    let one = Dims::new(&[("rows", 1), ("V", 1), ("heads", 1), ("T", 1)]);
+    let one = Dims::new(&[("rows", 1), ("V", 1), ("heads", 1), ("T", 1), ("N", 1), ("K", 1024), ("M", 1)]);
     replacement(kernel, &one, 1).is_some()
 }
 
@@ -100,6 +103,35 @@ fn topk(dims: &Dims) -> Option<Replacement> {
         shared_memory: 0,
         large_clusters: true,
         parameters: [0, 1, 2].map(Parameter::Binding).to_vec(),
+    })
+}
+
+fn matvec(kernel: &str, dims: &Dims, multiprocessors: u32) -> Option<Replacement> {
+    /// Warps of a threadgroup, and rows that a warp multiplies together (matvec.cu).
+    const WARPS: u64 = 8;
+    const ROWS: u64 = 2;
+    /// Lengths of rows, and elements of a matrix, at which it is faster than the `.metal` kernel.
+    const LENGTHS: RangeInclusive<u64> = 1024..=8192;
+    const MOST: u64 = 1 << 26;
+    /// A slot of each ring, with its barrier.
+    const SLOTS: u64 = WARPS * (ROWS * 1024 * 2 + 8);
+    /// Shared memory of a launch that lets the next begin beside it.
+    const SHARED: u64 = 113 << 10;
+    let (n, k, m) = (dims.get("N").ok()?, dims.get("K").ok()?, dims.get("M").ok()?);
+    if !LENGTHS.contains(&k) || !k.is_multiple_of(8) || k.checked_mul(m)? > MOST {
+        return None;
+    }
+    let vector = (4 * k).next_multiple_of(128);
+    let slots = (SHARED - vector) / SLOTS;
+    let groups = m.div_ceil(ROWS * WARPS).min(multiprocessors.into());
+    Some(Replacement {
+        file: "matvec.cu",
+        entry: cuda_entry(kernel),
+        grid: [groups as u32, n.try_into().ok()?, 1],
+        threads: 32 * WARPS as u32,
+        shared_memory: (vector + slots * SLOTS) as u32,
+        large_clusters: false,
+        parameters: (0..7).map(Parameter::Binding).chain([Parameter::Int(slots as i32)]).collect(),
     })
 }
 
@@ -159,7 +191,16 @@ mod tests {
     use crate::catalogue;
     use crate::contract::bindable;
 
-    const DIMS: [(&str, u64); 5] = [("rows", 3), ("V", 50_257), ("k", 50), ("heads", 12), ("T", 1000)];
+    const DIMS: [(&str, u64); 8] = [
+        ("rows", 3),
+        ("V", 50_257),
+        ("k", 50),
+        ("heads", 12),
+        ("T", 1000),
+        ("N", 1),
+        ("K", 4096),
+        ("M", 14_336),
+    ];
 
     #[test]
     fn a_replacement_has_a_kernel_of_its_name_and_takes_its_bindings() {
@@ -182,7 +223,9 @@ mod tests {
         }
         assert!(files.is_empty(), "{files:?} replace nothing");
         let flash = |scalar, hs| format!("flash_attention_simd_{scalar}_hs{hs}");
-        let mut wanted = vec!["argmax_sample".to_owned(), "topk_mask".to_owned()];
+        let mut wanted = ["argmax_sample", "topk_mask", "matvec_f16_rows4", "matvec_bf16_rows4"]
+            .map(str::to_owned)
+            .to_vec();
         wanted.extend(["f16", "bf16"].iter().flat_map(|s| [64, 128].map(|hs| flash(s, hs))));
         names.sort_unstable();
         wanted.sort_unstable();
@@ -196,6 +239,10 @@ mod tests {
         assert!(none("topk_mask", "V", 262_145));
         assert!(none("argmax_sample", "rows", 1025));
         assert!(none("flash_attention_simd_f16_hs80", "T", 64));
+        assert!(none("matvec_f16_rows4", "K", 4100));
+        assert!(none("matvec_f16_rows4", "K", 768));
+        assert!(none("matvec_f16_rows4", "K", 8200));
+        assert!(none("matvec_f16_rows4", "M", 65_536));
     }
 
     #[test]
@@ -205,5 +252,7 @@ mod tests {
         assert_eq!(grid("flash_attention_simd_bf16_hs64", 4096), [132, 1, 1]);
         let short = Dims::new(&[("rows", 2), ("V", 300)]);
         assert_eq!(replacement("argmax_sample", &short, 132).unwrap().grid, [2, 2, 1]);
+        let matvec = |m| replacement("matvec_bf16_rows4", &Dims::new(&DIMS).with("M", m), 132).unwrap();
+        assert_eq!([33, 14_336].map(|m| matvec(m).grid), [[3, 1, 1], [132, 1, 1]]);
     }
 }

@@ -20,9 +20,6 @@ const ROUND: u64 = 512 << 20;
 const MOST_SETS: u64 = 24;
 /// A set of so many bytes or fewer is also measured alone.
 const CACHED: u64 = 48 << 20;
-/// Floats that lie unused between buffers: arrays that lie a power of two of bytes apart share the memory's banks, and are
-/// copied a fifth slower on an H200.
-const BETWEEN: usize = 3 << 18;
 /// Samples of a figure, and how long each lasts at least.
 const SAMPLES: usize = 15;
 const SAMPLE: Duration = Duration::from_millis(2);
@@ -99,7 +96,6 @@ impl<L: Launcher> Launched<L> {
         }
         let run = |set: usize| {
             let set: Vec<_> = buffers[set % buffers.len()]
-                .bound
                 .iter()
                 .map(|b| b.as_ref().map_or(Argument::Nil, whole))
                 .collect();
@@ -178,15 +174,12 @@ impl<L: Launcher> Launched<L> {
     }
 
     /// One set of buffers, in the order of the contract; none where the kernel takes nil.
-    fn buffers(&self, work: &Work, seed: u64) -> Result<Set<L::Buffer>> {
-        let mut set = Set { bound: Vec::new(), _between: Vec::new() };
-        for (i, binding) in bindings(work)?.into_iter().enumerate() {
-            let Binding { dtype, length, optional, .. } = binding;
-            let random = || self.random(dtype, length, seed * 31 + i as u64);
-            set.bound.push(if optional { None } else { Some(random()?) });
-            set._between.push(self.launcher.alloc(Dtype::F32, BETWEEN)?);
-        }
-        Ok(set)
+    fn buffers(&self, work: &Work, seed: u64) -> Result<Vec<Option<L::Buffer>>> {
+        let random = |(i, binding): (usize, Binding)| match binding {
+            Binding { optional: true, .. } => Ok(None),
+            Binding { dtype, length, .. } => self.random(dtype, length, seed * 31 + i as u64).map(Some),
+        };
+        bindings(work)?.into_iter().enumerate().map(random).collect()
     }
 
     /// Random numbers between -1 and 1; zeros of an integer type.
@@ -215,12 +208,6 @@ impl<L: Launcher> Launched<L> {
         self.launcher.write(&mut buffer, &bytes)?;
         Ok(buffer)
     }
-}
-
-/// What one launch is given.
-struct Set<B> {
-    bound: Vec<Option<B>>,
-    _between: Vec<B>,
 }
 
 struct Binding {
