@@ -6,7 +6,8 @@
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
-typedef unsigned long ulong;
+typedef unsigned long long ulong; // `unsigned long` has 32 bits under Windows
+static_assert(sizeof(ulong) == 8, "Metal's ulong has 64 bits");
 
 namespace metal {
 template <bool B, class T = void> struct enable_if {};
@@ -28,8 +29,8 @@ template <class T> struct rank_of { static constexpr Rank value = NOT_ARITHMETIC
 #define DIALECT_RANK(T, R) template <> struct rank_of<T> { static constexpr Rank value = R; };
 DIALECT_RANK(bool, INTEGER) DIALECT_RANK(char, INTEGER) DIALECT_RANK(signed char, INTEGER)
 DIALECT_RANK(uchar, INTEGER) DIALECT_RANK(short, INTEGER) DIALECT_RANK(ushort, INTEGER)
-DIALECT_RANK(int, INTEGER) DIALECT_RANK(uint, INTEGER) DIALECT_RANK(long, INTEGER) DIALECT_RANK(ulong, INTEGER)
-DIALECT_RANK(long long, INTEGER) DIALECT_RANK(unsigned long long, INTEGER)
+DIALECT_RANK(int, INTEGER) DIALECT_RANK(uint, INTEGER) DIALECT_RANK(long, INTEGER) DIALECT_RANK(unsigned long, INTEGER)
+DIALECT_RANK(long long, INTEGER) DIALECT_RANK(ulong, INTEGER)
 DIALECT_RANK(float, FLOATING) DIALECT_RANK(double, FLOATING)
 
 template <class T> using if_arithmetic = enable_if_t<rank_of<T>::value != NOT_ARITHMETIC>;

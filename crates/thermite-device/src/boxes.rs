@@ -217,8 +217,6 @@ pub struct ActivationShape {
 pub const DECODE_ROWS: usize = 8;
 /// Pieces at most into which a decoding step's attention splits the cache (`MOST_PIECES` of decode_layer.metal).
 pub const DECODE_PIECES: usize = 16;
-/// Rows at most whose attention is split so.
-pub const SPLIT_ROWS: usize = 256;
 
 /// What flows between the kernels of one forward pass.
 #[derive(Debug)]
@@ -245,8 +243,8 @@ pub struct Activations<D: Device> {
     pub rows: D::Buffer,
     /// Logits `[m, n_vocab]`.
     pub logits: D::Buffer,
-    /// Attention of a decoding step in pieces, `[n, n_head, DECODE_PIECES, head_dim]` for up to [`SPLIT_ROWS`] rows that
-    /// want logits.
+    /// Attention of a decoding step in pieces, `[n, n_head, DECODE_PIECES, head_dim]` for up to [`Device::split_rows`] rows
+    /// that want logits.
     pub partial: D::Buffer,
     /// Of each piece the largest score and the sum of weights.
     pub part_stats: D::Buffer,
@@ -270,6 +268,7 @@ impl<D: Device> Activations<D> {
     pub fn new(device: &D, shape: ActivationShape, gated: bool) -> Result<Self> {
         let alloc = |rows: usize, width: usize| device.alloc(Dtype::F32, rows * width);
         let ActivationShape { rows, outputs, n_embd, attention, n_inner, n_vocab } = shape;
+        let split = outputs.min(device.split_rows());
         Ok(Self {
             shape,
             residual: alloc(rows, n_embd)?,
@@ -282,8 +281,8 @@ impl<D: Device> Activations<D> {
             act: alloc(rows, n_inner)?,
             rows: alloc(outputs, n_embd)?,
             logits: alloc(outputs, n_vocab)?,
-            partial: alloc(outputs.min(SPLIT_ROWS), attention.n_head * DECODE_PIECES * attention.head_dim)?,
-            part_stats: alloc(outputs.min(SPLIT_ROWS), attention.n_head * DECODE_PIECES * 2)?,
+            partial: alloc(split, attention.n_head * DECODE_PIECES * attention.head_dim)?,
+            part_stats: alloc(split, attention.n_head * DECODE_PIECES * 2)?,
             heads: None,
         })
     }

@@ -249,6 +249,10 @@ pub trait Device: Send + Sync + Sized + 'static {
     fn kv_dtype(&self) -> Dtype {
         Dtype::F32
     }
+    /// Rows at most whose attention a decoding step splits into pieces of the cache; none where it never does.
+    fn split_rows(&self) -> usize {
+        0
+    }
     /// An empty cache of `shape`.
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>>;
     /// Starts what is queued and waits for it.

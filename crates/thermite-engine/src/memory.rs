@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use thermite_device::Dtype;
-use thermite_device::boxes::{DECODE_PIECES, SPLIT_ROWS};
 use thermite_formats::{ModelFiles, TensorView};
 use thermite_model::Config;
 
@@ -18,7 +17,8 @@ pub struct MemoryPlan {
     pub weights: usize,
     /// Keys and values of the context, in all layers: of the type that the options give, or as the CPU has them.
     pub kv_cache: usize,
-    /// What flows between kernels, for one chunk of a prompt, and what sampling needs.
+    /// What flows between kernels, for one chunk of a prompt, and what sampling needs; a GPU has the pieces of attention
+    /// besides.
     pub activations: usize,
 }
 
@@ -62,7 +62,7 @@ fn weight_bytes(tensor: &TensorView<'_>) -> usize {
     }
 }
 
-/// The buffers of [`thermite_device::Activations`] and of the sampler: four bytes a value.
+/// The buffers of [`thermite_device::Activations`], as the CPU has them, and of the sampler: four bytes a value.
 fn activation_bytes(config: &Config, options: &EngineOptions) -> usize {
     let Config { n_embd, n_inner, n_vocab, .. } = *config;
     let rows = options.rows();
@@ -70,10 +70,8 @@ fn activation_bytes(config: &Config, options: &EngineOptions) -> usize {
     let attention = config.attention(options.attention);
     let row = 3 * n_embd + attention.qkv_width() + attention.n_head * attention.head_dim + hidden * n_inner;
     let output = n_embd + n_vocab;
-    let pieces = attention.n_head * DECODE_PIECES * (attention.head_dim + 2);
     let sampler = 3 * n_vocab + 1 + 1 + 2 + 1;
-    let outputs = options.max_outputs;
-    4 * (rows * row + outputs * output + outputs.min(SPLIT_ROWS) * pieces + sampler)
+    4 * (rows * row + options.max_outputs * output + sampler)
 }
 
 #[cfg(test)]

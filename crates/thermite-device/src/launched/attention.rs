@@ -12,6 +12,8 @@ const PIECE: usize = 64;
 /// Threadgroups, one for each query head, row and piece, from which there are enough if the query heads of a KV head share
 /// one.
 const SHARING_FROM: usize = 2048;
+/// Rows at most whose attention is split into pieces.
+pub(super) const SPLIT_ROWS: usize = 256;
 /// Rows of queries in a tile of the flash kernels.
 const TILE_ROWS: usize = 64;
 

@@ -58,6 +58,9 @@ impl<L: Launcher> Device for Launched<L> {
             Variants::Fast | Variants::Invariant => Dtype::F16,
         }
     }
+    fn split_rows(&self) -> usize {
+        attention::SPLIT_ROWS
+    }
     fn kv_layer(&self, shape: KvShape) -> Result<KvLayer<Self>> {
         if shape.block_size == 0 {
             return Err(Error::shape("kv_layer", "block_size", 0, "at least 1"));
@@ -350,19 +353,13 @@ impl<L: Launcher> Device for Launched<L> {
     }
 
     fn matmul(&self, x: &L::Buffer, weight: &Self::Matrix, out: &mut L::Buffer, n: usize) -> Result<()> {
-        let product = Product { x, weight, bias: None, accumulates: false, out, n };
-        if let Some(done) = self.vendor_product(&product) {
-            return done;
+        if self.is_fast() || weight.is_quantized() {
+            let product = Product { x, weight, bias: None, accumulates: false, out, n };
+            return rows::product(self, &product);
         }
         let dims = [("N", n), ("K", weight.cols), ("M", weight.rows)];
-        match self.variants {
-            Variants::Plain if !weight.is_quantized() => {
-                let buffers = [whole(x), whole(&weight.buffer), whole(out)];
-                self.run(&format!("linear_forward{}", weight.suffix()), &dims, &buffers, &[])
-            }
-            _ if self.takes_matrices(weight, n) => self.matmul_simd(&product),
-            _ => self.matvec(x, weight, None, None, out, n),
-        }
+        let buffers = [whole(x), whole(&weight.buffer), whole(out)];
+        self.run(&format!("linear_forward{}", weight.suffix()), &dims, &buffers, &[])
     }
     fn bias_add(&self, x: &mut L::Buffer, bias: &L::Buffer, n: usize, c: usize) -> Result<()> {
         self.run("bias_add", &[("N", n), ("C", c)], &[whole(x), whole(bias)], &[])

@@ -44,8 +44,12 @@ pub(super) fn linear<L: Launcher>(
     if !d.is_fast() {
         return boxes::linear(d, x, linear, out, n);
     }
-    let product = Product { x, weight: &linear.weight, bias: bias(linear), accumulates: false, out, n };
-    many_rows(d, &product).unwrap_or_else(|| row_by_row(d, &product))
+    product(d, &Product { x, weight: &linear.weight, bias: bias(linear), accumulates: false, out, n })
+}
+
+/// The product in the kernel that is best for as many rows.
+pub(super) fn product<L: Launcher>(d: &Launched<L>, product: &Product<'_, L::Buffer>) -> Result<()> {
+    many_rows(d, product).unwrap_or_else(|| row_by_row(d, product))
 }
 
 /// `residual += x W^T + bias`, or the norm of that.
@@ -61,7 +65,7 @@ fn add_branch<L: Launcher>(
         |out, accumulates| Product { x, weight: &linear.weight, bias: bias(linear), accumulates, out, n };
     let (sum, branch) = (to(&acts.residual, true), to(&acts.branch, false));
     if let Some(post_norm) = post_norm {
-        many_rows(d, &branch).unwrap_or_else(|| row_by_row(d, &branch))?;
+        product(d, &branch)?;
         return add_normed(d, post_norm, acts, n);
     }
     if let Some(done) = many_rows(d, &sum) {
