@@ -83,16 +83,13 @@ impl Dense {
     /// Whether [`amx`](super::amx) multiplies it.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn is_for_amx(&self) -> bool {
-        matches!(self.data.dtype(), Dtype::F16 | Dtype::BF16)
+        self.data.dtype() == Dtype::BF16
     }
 
     /// The products of some panels of a matrix that [is for it](Self::is_for_amx).
     #[cfg(target_arch = "x86_64")]
     pub(super) fn products_on_amx(&self, panels: Range<usize>, x: &Activations, finish: Finish<'_>) {
-        match self.data.dtype() {
-            Dtype::F16 => x.products(self.panels::<f16>(), panels, finish),
-            _ => x.products(self.panels::<bf16>(), panels, finish),
-        }
+        x.products(self.panels::<bf16>(), panels, finish);
     }
 
     /// The products of some panels with `n` rows of `x`.

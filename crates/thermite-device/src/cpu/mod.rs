@@ -30,8 +30,7 @@ use self::pool::{Parts, Pool};
 use crate::{Error, Result};
 
 /// The environment variable that forces an instruction set: `portable`, `avx2`, `avx512`, `amx`, `neon`. Of `avx512`
-/// quantised products alone make use, of `amx` they and those of bfloat16 and half precision, of `neon` they and what the
-/// compiler does.
+/// quantised products alone make use, of `amx` they and those of bfloat16, of `neon` they and what the compiler does.
 pub const ISA_VARIABLE: &str = "THERMITE_CPU_ISA";
 
 /// The environment variable that says how activations meet quantised weights: `int8` or `f32`.

@@ -1,21 +1,22 @@
-//! Panels of bfloat16 and half-precision weights times floats, on tiles of bfloat16, exact but for the sums.
+//! Panels of bfloat16 weights times floats, on tiles, exact but for the sums.
 //!
-//! A float is the sum of three bfloat16 and a half-precision number of two, so nothing is rounded before it is
-//! multiplied. The parts of an activation are rows of a tile, so that five rows of activations fill one; the parts of
-//! weights are tiles of their own. Sums are in single precision, those of an activation's parts are added last. A row's
-//! sums are the same for any number of rows.
+//! A float is the sum of three bfloat16, so nothing is rounded before it is multiplied. The parts of an activation are rows
+//! of a tile, so that five rows of activations fill one. Sums are in single precision, those of an activation's parts are
+//! added last. A row's sums are the same for any number of rows.
+//!
+//! Half-precision weights, of two parts each, decode at half the speed so, and stay with the other kernels.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
-use half::{bf16, f16};
+use half::bf16;
 
 use super::{ROW, ROWS, Shape, Tiles};
 use crate::cpu::dense::Finish;
 use crate::cpu::pool::{Parts, Pool};
-use crate::cpu::simd::{Amx, Stored};
+use crate::cpu::simd::Amx;
 use crate::cpu::tile::{PANEL, Panel};
 
 /// Parts of a float.
@@ -36,6 +37,17 @@ const GROUP: usize = 8;
 /// What of a float's bits is a bfloat16.
 const TOP: u32 = 0xffff_0000;
 
+/// Where the columns of two panels lie in a row of a tile: an output's two side by side.
+const ORDER: [u16; DEPTH] = {
+    let mut order = [0; DEPTH];
+    let mut i = 0;
+    while i < DEPTH {
+        order[i] = (i / 2 + i % 2 * PANEL) as u16;
+        i += 1;
+    }
+    order
+};
+
 /// The bits of sixteen rows of bfloat16.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
@@ -45,59 +57,6 @@ pub(in crate::cpu) struct Tile([[u16; DEPTH]; ROWS]);
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Sums([[f32; PANEL]; ROWS]);
-
-/// Numbers that are sums of few bfloat16.
-pub(in crate::cpu) trait Split: Stored {
-    const PARTS: usize;
-
-    /// One part of two columns of a panel, an output's two side by side. The last part is the largest.
-    ///
-    /// # Safety
-    /// The processor has AVX-512 F and BW.
-    unsafe fn part(columns: &[Panel<Self>; 2], part: usize) -> __m512i;
-}
-
-impl Split for bf16 {
-    const PARTS: usize = 1;
-
-    #[inline(always)]
-    unsafe fn part(columns: &[Panel<bf16>; 2], _part: usize) -> __m512i {
-        const ORDER: [u16; DEPTH] = {
-            let mut order = [0; DEPTH];
-            let mut i = 0;
-            while i < DEPTH {
-                order[i] = (i / 2 + i % 2 * PANEL) as u16;
-                i += 1;
-            }
-            order
-        };
-        // SAFETY: both are 64 bytes; the instructions by contract.
-        unsafe {
-            let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
-            _mm512_permutexvar_epi16(order, _mm512_loadu_si512(columns.as_ptr().cast()))
-        }
-    }
-}
-
-impl Split for f16 {
-    const PARTS: usize = 2;
-
-    #[inline(always)]
-    unsafe fn part(columns: &[Panel<f16>; 2], part: usize) -> __m512i {
-        // SAFETY: a column is 32 bytes; the instructions by contract.
-        unsafe {
-            let top = _mm512_set1_epi32(TOP as i32);
-            let mut bits = [top; 2];
-            for (bits, column) in bits.iter_mut().zip(columns) {
-                let weights = _mm512_cvtph_ps(_mm256_loadu_si256(column.as_ptr().cast()));
-                let large = _mm512_and_si512(_mm512_castps_si512(weights), top);
-                let rest = _mm512_sub_ps(weights, _mm512_castsi512_ps(large));
-                *bits = if part == 0 { _mm512_castps_si512(rest) } else { large };
-            }
-            _mm512_or_si512(_mm512_srli_epi32::<16>(bits[0]), bits[1])
-        }
-    }
-}
 
 thread_local! {
     /// Activations in tiles, between products.
@@ -144,12 +103,7 @@ impl Activations {
     }
 
     /// The products with some of the panels, each as wide as the activations.
-    pub(in crate::cpu) fn products<T: Split>(
-        &self,
-        panels: &[Panel<T>],
-        range: Range<usize>,
-        finish: Finish<'_>,
-    ) {
+    pub(in crate::cpu) fn products(&self, panels: &[Panel<bf16>], range: Range<usize>, finish: Finish<'_>) {
         let &Self { amx, n, cols, .. } = self;
         if n == 0 {
             return;
@@ -160,7 +114,7 @@ impl Activations {
         let weights = Shape { rows: ROWS as u8, row: ROW as u16 };
         let registers = Tiles::new(amx, activations, activations, weights);
         let (mut tiles, mut sums) = SCRATCH.take();
-        tiles.resize(GROUP * DEPTHS * T::PARTS, Tile::zeroed());
+        tiles.resize(GROUP * DEPTHS, Tile::zeroed());
         for group in range.clone().step_by(GROUP) {
             let count = GROUP.min(range.end - group);
             sums.clear();
@@ -168,13 +122,13 @@ impl Activations {
             for first in (0..blocks).step_by(DEPTHS) {
                 let depth = DEPTHS.min(blocks - first);
                 let columns = first * DEPTH..cols.min((first + depth) * DEPTH);
-                for (panel, tiles) in tiles.chunks_mut(depth * T::PARTS).take(count).enumerate() {
+                for (panel, tiles) in tiles.chunks_mut(depth).take(count).enumerate() {
                     let columns = &panels[(group + panel) * cols..][columns.clone()];
-                    // SAFETY: AMX comes with AVX-512 F and BW, and with F16C.
+                    // SAFETY: AMX comes with AVX-512 F and BW.
                     unsafe { lay(columns, tiles) };
                 }
                 let strip = |s: usize| &self.tiles[s * blocks + first..][..depth];
-                let panel = |p: usize| &tiles[p * depth * T::PARTS..][..depth * T::PARTS];
+                let panel = |p: usize| &tiles[p * depth..][..depth];
                 multiply_all(&registers, strips, strip, count, panel, &mut sums);
             }
             for row in 0..n {
@@ -231,26 +185,27 @@ fn multiply_all<'a>(
 }
 
 /// Columns of a panel as tiles, zeros behind the last column.
-#[target_feature(enable = "avx512f,avx512bw,f16c")]
-fn lay<T: Split>(columns: &[Panel<T>], tiles: &mut [Tile]) {
-    for (tiles, columns) in tiles.chunks_exact_mut(T::PARTS).zip(columns.chunks(DEPTH)) {
+#[target_feature(enable = "avx512f,avx512bw")]
+fn lay(columns: &[Panel<bf16>], tiles: &mut [Tile]) {
+    for (Tile(tile), columns) in tiles.iter_mut().zip(columns.chunks(DEPTH)) {
         let (pairs, odd) = columns.as_chunks::<2>();
-        for (part, Tile(tile)) in tiles.iter_mut().enumerate() {
-            for (i, row) in tile.iter_mut().enumerate() {
-                let pair = match pairs.get(i) {
-                    Some(pair) => pair,
-                    None if i == pairs.len() && !odd.is_empty() => &[odd[0], Panel::zeroed()],
-                    None => &Zeroable::zeroed(),
-                };
-                // SAFETY: a row is 64 bytes; the caller has the instructions.
-                unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), T::part(pair, part)) }
+        for (i, row) in tile.iter_mut().enumerate() {
+            let pair = match pairs.get(i) {
+                Some(pair) => pair,
+                None if i == pairs.len() && !odd.is_empty() => &[odd[0], Panel::zeroed()],
+                None => &Zeroable::zeroed(),
+            };
+            // SAFETY: two columns are 64 bytes, and so is a row; the caller has the instructions.
+            unsafe {
+                let order = _mm512_loadu_si512(ORDER.as_ptr().cast());
+                let pair = _mm512_loadu_si512(pair.as_ptr().cast());
+                _mm512_storeu_si512(row.as_mut_ptr().cast(), _mm512_permutexvar_epi16(order, pair));
             }
         }
     }
 }
 
-/// `sums[at] += a b` of `S` strips and `P` panels: tiles of activations, and for each of them those of the parts of the
-/// weights.
+/// `sums[at] += a b` of `S` strips and `P` panels: tiles of activations, and the tile of weights for each of them.
 #[inline(always)]
 fn multiply<const S: usize, const P: usize>(
     registers: &Tiles,
@@ -259,8 +214,6 @@ fn multiply<const S: usize, const P: usize>(
     sums: &mut [Sums],
     at: [usize; 4],
 ) {
-    let parts = b[0].len() / a[0].len();
-    let weights = b[0].chunks_exact(parts).zip(b[1].chunks_exact(parts));
     let [c0, c1, c2, c3] = at.map(|at| std::ptr::from_mut(&mut sums[at]).cast::<u8>());
     // SAFETY: a tile is sixteen rows of 64 bytes in memory, as many as a register has at most.
     unsafe {
@@ -274,23 +227,19 @@ fn multiply<const S: usize, const P: usize>(
         if S == 2 && P == 2 {
             registers.load::<3>(c3, ROW);
         }
-        for ((a0, a1), (b0, b1)) in a[0].iter().zip(a[1]).zip(weights) {
+        for ((a0, a1), (b0, b1)) in a[0].iter().zip(a[1]).zip(b[0].iter().zip(b[1])) {
             registers.load::<4>(std::ptr::from_ref(a0).cast(), ROW);
+            registers.load::<6>(std::ptr::from_ref(b0).cast(), ROW);
+            registers.multiply_bf16::<0, 4, 6>();
             if S == 2 {
                 registers.load::<5>(std::ptr::from_ref(a1).cast(), ROW);
+                registers.multiply_bf16::<2, 5, 6>();
             }
-            for (b0, b1) in b0.iter().zip(b1) {
-                registers.load::<6>(std::ptr::from_ref(b0).cast(), ROW);
-                registers.multiply_bf16::<0, 4, 6>();
+            if P == 2 {
+                registers.load::<7>(std::ptr::from_ref(b1).cast(), ROW);
+                registers.multiply_bf16::<1, 4, 7>();
                 if S == 2 {
-                    registers.multiply_bf16::<2, 5, 6>();
-                }
-                if P == 2 {
-                    registers.load::<7>(std::ptr::from_ref(b1).cast(), ROW);
-                    registers.multiply_bf16::<1, 4, 7>();
-                    if S == 2 {
-                        registers.multiply_bf16::<3, 5, 7>();
-                    }
+                    registers.multiply_bf16::<3, 5, 7>();
                 }
             }
         }

@@ -218,7 +218,7 @@ impl Packed {
     pub(super) fn products(&self, isa: Isa, panels: Range<usize>, x: &[Block], n: usize, finish: Finish<'_>) {
         #[cfg(target_arch = "x86_64")]
         if let Isa::Amx(amx) = isa
-            && n >= amx::STRIP
+            && n >= amx::MANY
         {
             return with_tiles!(self.format, products_on_amx(amx, self.panels(), panels, x, n, finish));
         }

@@ -43,8 +43,7 @@ pub enum Isa {
     /// AVX-512 with VNNI, for products of bytes; the rest as on AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
-    /// AMX, for products of bytes with many rows of activations, and for bfloat16 and half-precision weights; the rest as
-    /// on AVX-512.
+    /// AMX, for products of bytes with many rows of activations, and for bfloat16 weights; the rest as on AVX-512.
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
     /// NEON with dot products, for products of bytes; the rest in plain Rust, which is compiled to NEON.
