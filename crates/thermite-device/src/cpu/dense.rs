@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::slice;
 
 use bytemuck::Zeroable;
 use half::{bf16, f16};
@@ -25,8 +26,8 @@ const K_BLOCK: usize = 256;
 /// Columns that are laid in a panel at a time.
 const PLACED: usize = 32;
 
-/// What takes the sums of a panel: row of activations, panel, sums.
-pub(super) type Finish<'a> = &'a mut dyn FnMut(usize, usize, &[f32; PANEL]);
+/// What takes sums: row of activations, panel, and the sums of it and of panels behind it.
+pub(super) type Finish<'a> = &'a mut dyn FnMut(usize, usize, &[[f32; PANEL]]);
 
 /// A matrix `[rows, cols]`, stored as `[ceil(rows / 16), cols, 16]`, the last panel filled with zeros.
 #[derive(Debug)]
@@ -202,10 +203,8 @@ fn few_rows<S: Simd, T: Stored>(
             let mut acc = [Panel::default(); MAX_ROWS * MAX_PANELS];
             let acc = &mut acc[..strip.len() * count];
             multiply(s, &rows[..strip.len()], &group[..count], acc);
-            for p in 0..count {
-                for (r, row) in strip.clone().enumerate() {
-                    finish(row, first + p, bytemuck::cast_ref(&acc[r * count + p]));
-                }
+            for (r, row) in strip.enumerate() {
+                finish(row, first, bytemuck::cast_slice(&acc[r * count..(r + 1) * count]));
             }
         }
     }
@@ -242,7 +241,7 @@ fn many_rows<S: Simd>(
             }
         }
         for (row, sums) in sums.iter().enumerate() {
-            finish(row, panel, bytemuck::cast_ref(sums));
+            finish(row, panel, bytemuck::cast_slice(slice::from_ref(sums)));
         }
     }
     SCRATCH.set((kept_wide, kept_sums));

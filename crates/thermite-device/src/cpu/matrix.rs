@@ -118,6 +118,16 @@ pub(super) struct Product<'a> {
     pub(super) out: &'a mut [f32],
 }
 
+/// The sums of some panels to their outputs, of which there may be fewer in the last.
+fn copy(sums: &[[f32; PANEL]], out: &mut [f32]) {
+    // a copy of known length is no call
+    let (whole, rest) = out.as_chunks_mut::<PANEL>();
+    whole.iter_mut().zip(sums).for_each(|(out, sums)| *out = *sums);
+    if !rest.is_empty() {
+        rest.copy_from_slice(&sums[whole.len()][..rest.len()]);
+    }
+}
+
 thread_local! {
     /// Activations in eight bits.
     static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
@@ -155,16 +165,14 @@ impl Cpu {
                     let panels = segment.share(begin, end);
                     self.share(segment, panels, input, &mut |row, panel, sums| {
                         let at = segment.first_row + panel * PANEL;
-                        let len = PANEL.min(segment.rows - panel * PANEL);
+                        let len = (sums.len() * PANEL).min(segment.rows - panel * PANEL);
                         // SAFETY: a panel of one product belongs to one share alone.
                         #[allow(unsafe_code)]
                         let out = unsafe { out.get(row * weight.rows + at..row * weight.rows + at + len) };
                         match bias {
-                            // a copy of known length is no call
-                            None if len == PANEL => out.copy_from_slice(sums),
-                            None => out.copy_from_slice(&sums[..len]),
+                            None => copy(sums, out),
                             Some(bias) => {
-                                let sums = sums.iter().zip(&bias[at..]);
+                                let sums = sums.as_flattened().iter().zip(&bias[at..]);
                                 out.iter_mut().zip(sums).for_each(|(out, (sum, bias))| *out = sum + bias);
                             }
                         }

@@ -136,7 +136,7 @@ impl Activations {
                     let Sums(sums) = &sums[row / STRIP * count + panel];
                     let (rows, _) = sums.as_chunks::<PARTS>();
                     let [large, middle, small] = &rows[row % STRIP];
-                    finish(row, group + panel, &std::array::from_fn(|i| large[i] + (middle[i] + small[i])));
+                    finish(row, group + panel, &[std::array::from_fn(|i| large[i] + (middle[i] + small[i]))]);
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 use std::arch::x86_64::*;
 use std::ops::Range;
+use std::slice;
 
 use bytemuck::Zeroable;
 
@@ -84,7 +85,7 @@ fn configured<T: Tiles>(
             }
             for row in first..end {
                 let strip = (row - first) / STRIP;
-                finish(row, at, &sums[strip][row - begin(strip)]);
+                finish(row, at, slice::from_ref(&sums[strip][row - begin(strip)]));
             }
         }
     }
@@ -102,9 +103,9 @@ fn add_products<T: Tiles>(
 ) {
     assert!(x.len() >= (STRIP - 1) * blocks + tiles.len(), "as many activations as weights");
     let halves = if T::SPLIT { 2 } else { 1 };
-    let mut acc = [l.splat(0.0); STRIP];
+    let mut acc = [[l.splat(0.0)]; STRIP];
     for r in 0..STRIP {
-        acc[r] = l.load_f32(&sums[r]);
+        acc[r] = [l.load_f32(&sums[r])];
     }
     let mut ints = [Sums([[0; PANEL]; STRIP]); AHEAD];
     for first in (0..tiles.len()).step_by(AHEAD / halves) {
@@ -131,12 +132,20 @@ fn add_products<T: Tiles>(
             // a row at a time: arrays of sixteen would be copied about
             for r in 0..STRIP {
                 let row = [&x[r * blocks + tile]];
-                add(l, &tiles[tile], 0, half, row, [load(l, &ints[r])], std::array::from_mut(&mut acc[r]));
+                add(
+                    l,
+                    [&tiles[tile]],
+                    0,
+                    half,
+                    row,
+                    [[load(l, &ints[r])]],
+                    std::array::from_mut(&mut acc[r]),
+                );
             }
         }
     }
     for r in 0..STRIP {
-        l.store_f32(acc[r], &mut sums[r]);
+        l.store_f32(acc[r][0], &mut sums[r]);
     }
 }
 

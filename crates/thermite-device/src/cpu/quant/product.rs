@@ -12,24 +12,27 @@ use super::lanes::{Lanes, Range, STEPS, Step};
 use super::tiles::{TILE, Tiles};
 use crate::cpu::tile::PANEL;
 
-/// Rows of activations that share a load of weights.
-pub(super) const STRIP: usize = 4;
+/// The most rows of activations that [`multiply`] takes at once.
+pub(super) const MAX_ROWS: usize = 6;
+
+/// The most panels that [`multiply`] takes at once.
+pub(super) const MAX_PANELS: usize = 2;
 
 /// Steps of the 16 columns that some formats have scales for.
 pub(super) const HALF: usize = STEPS / 2;
 
-/// Adds to `acc` what one tile gives to `R` rows.
+/// Adds to `acc` what one tile of each panel gives to `R` rows.
 #[inline(always)]
-fn tile<L: Lanes, T: Tiles, const R: usize>(
+fn tile<L: Lanes, T: Tiles, const R: usize, const P: usize>(
     l: L,
-    tiles: &T,
+    tiles: [&T; P],
     at: usize,
     rows: [&Block; R],
-    acc: &mut [L::Floats; R],
+    acc: &mut [[L::Floats; P]; R],
 ) {
     if T::SPLIT {
-        half::<L, T, R>(l, tiles, at, 0, rows, acc);
-        half::<L, T, R>(l, tiles, at, 1, rows, acc);
+        half(l, tiles, at, 0, rows, acc);
+        half(l, tiles, at, 1, rows, acc);
         return;
     }
     let (mut q, mut totals) = ([&rows[0].q; R], [0; R]);
@@ -39,7 +42,7 @@ fn tile<L: Lanes, T: Tiles, const R: usize>(
     let sums = l.dot(
         T::RANGE,
         #[inline(always)]
-        |k| tiles.step(l, at, k),
+        |p, k| tiles[p].step(l, at, k),
         q,
         totals,
     );
@@ -48,13 +51,13 @@ fn tile<L: Lanes, T: Tiles, const R: usize>(
 
 /// [`tile`] of the 16 columns that have a scale of their own.
 #[inline(always)]
-fn half<L: Lanes, T: Tiles, const R: usize>(
+fn half<L: Lanes, T: Tiles, const R: usize, const P: usize>(
     l: L,
-    tiles: &T,
+    tiles: [&T; P],
     at: usize,
     half: usize,
     rows: [&Block; R],
-    acc: &mut [L::Floats; R],
+    acc: &mut [[L::Floats; P]; R],
 ) {
     let (mut q, mut totals) = ([&[0; HALF]; R], [0; R]);
     for r in 0..R {
@@ -64,7 +67,7 @@ fn half<L: Lanes, T: Tiles, const R: usize>(
     let sums = l.dot(
         T::RANGE,
         #[inline(always)]
-        |k| tiles.step(l, at, half * HALF + k),
+        |p, k| tiles[p].step(l, at, half * HALF + k),
         q,
         totals,
     );
@@ -73,48 +76,103 @@ fn half<L: Lanes, T: Tiles, const R: usize>(
 
 /// Adds to `acc` what the `sums` of products of bytes are worth: those of a tile, or of one half of it.
 #[inline(always)]
-pub(super) fn add<L: Lanes, T: Tiles, const R: usize>(
+pub(super) fn add<L: Lanes, T: Tiles, const R: usize, const P: usize>(
     l: L,
-    tiles: &T,
+    tiles: [&T; P],
     at: usize,
     half: usize,
     rows: [&Block; R],
-    sums: [L::Ints; R],
-    acc: &mut [L::Floats; R],
+    sums: [[L::Ints; P]; R],
+    acc: &mut [[L::Floats; P]; R],
 ) {
-    let scale = tiles.scale(l, at, half);
+    let (mut scales, mut minima) = ([l.splat(0.0); P], [l.splat(0.0); P]);
+    for p in 0..P {
+        scales[p] = tiles[p].scale(l, at, half);
+        if T::MIN {
+            minima[p] = tiles[p].min(l, at, half);
+        }
+    }
     for r in 0..R {
         let row = rows[r];
         let (total, sum) =
             if T::SPLIT { (row.half_totals[half], row.half_sums[half]) } else { (row.total, row.sum) };
-        let products = match T::OFFSET {
-            Some(shift) => l.sub_shifted(sums[r], total, shift),
-            None => sums[r],
-        };
-        acc[r] = l.fma(l.to_floats(products), l.mul(scale, l.splat(row.scale)), acc[r]);
-        if T::MIN {
-            acc[r] = l.fma(tiles.min(l, at, half), l.splat(sum), acc[r]);
+        for p in 0..P {
+            let products = match T::OFFSET {
+                Some(shift) => l.sub_shifted(sums[r][p], total, shift),
+                None => sums[r][p],
+            };
+            acc[r][p] = l.fma(l.to_floats(products), l.mul(scales[p], l.splat(row.scale)), acc[r][p]);
+            if T::MIN {
+                acc[r][p] = l.fma(minima[p], l.splat(sum), acc[r][p]);
+            }
         }
     }
 }
 
-/// Adds to `sums` the products of some tiles of one panel with `R` rows of activations.
+/// `sums[r * panels + p] += panels[p] * rows[r]`: products of some tiles of each panel with as many activations of each
+/// row, of which there are at most [`Lanes::ROWS`] and [`Lanes::PANELS`].
 #[inline(always)]
-pub(super) fn add_products<L: Lanes, T: Tiles, const R: usize>(
+pub(super) fn multiply<L: Lanes, T: Tiles>(
     l: L,
-    panel: &[T],
-    rows: [&[Block]; R],
-    sums: &mut [[f32; PANEL]; R],
+    panels: &[&[T]],
+    rows: &[&[Block]],
+    sums: &mut [[f32; PANEL]],
 ) {
-    assert!(rows.iter().all(|row| row.len() == panel.len() * T::COUNT), "as many activations as weights");
-    let mut acc = [l.splat(0.0); R];
-    for r in 0..R {
-        acc[r] = l.load_f32(&sums[r]);
+    match *rows {
+        [a] => strip(l, panels, [a], sums),
+        [a, b] => strip(l, panels, [a, b], sums),
+        [a, b, c] => strip(l, panels, [a, b, c], sums),
+        [a, b, c, d] => strip(l, panels, [a, b, c, d], sums),
+        [a, b, c, d, e] if L::ROWS >= 5 => strip(l, panels, [a, b, c, d, e], sums),
+        [a, b, c, d, e, f] if L::ROWS >= 6 => strip(l, panels, [a, b, c, d, e, f], sums),
+        _ => assert!(rows.is_empty(), "{} rows at once", rows.len()),
     }
-    for (i, tiles) in panel.iter().enumerate() {
+}
+
+#[inline(always)]
+fn strip<L: Lanes, T: Tiles, const R: usize>(
+    l: L,
+    panels: &[&[T]],
+    rows: [&[Block]; R],
+    sums: &mut [[f32; PANEL]],
+) {
+    match *panels {
+        [a] => add_products(l, [a], rows, sums),
+        [a, b] if L::PANELS >= 2 => add_products(l, [a, b], rows, sums),
+        _ => assert!(panels.is_empty(), "{} panels at once", panels.len()),
+    }
+}
+
+/// [`multiply`] of as many rows and panels as the sums are kept in registers for.
+#[inline(always)]
+fn add_products<L: Lanes, T: Tiles, const R: usize, const P: usize>(
+    l: L,
+    panels: [&[T]; P],
+    rows: [&[Block]; R],
+    sums: &mut [[f32; PANEL]],
+) {
+    let len = panels[0].len();
+    assert!(panels.iter().all(|panel| panel.len() == len), "panels of one length");
+    assert!(rows.iter().all(|row| row.len() == len * T::COUNT), "as many activations as weights");
+    assert_eq!(sums.len(), R * P);
+    let mut acc = [[l.splat(0.0); P]; R];
+    for r in 0..R {
+        for p in 0..P {
+            acc[r][p] = l.load_f32(&sums[r * P + p]);
+        }
+    }
+    for i in 0..len {
+        let mut tiles = [&panels[0][i]; P];
+        for p in 1..P {
+            tiles[p] = &panels[p][i];
+        }
+        // what is near the end of a panel asks for the beginning of the one that will be read behind it
+        let skipped = if (len - i) * size_of::<T>() < AHEAD { (P - 1) * size_of_val(panels[0]) } else { 0 };
         for t in 0..T::COUNT {
             if T::STREAMS {
-                prefetch::<L, T>(l, tiles, t, AHEAD);
+                for tile in tiles {
+                    prefetch::<L, T>(l, tile, t, AHEAD + skipped);
+                }
             }
             let mut blocks = [&rows[0][i * T::COUNT + t]; R];
             for r in 1..R {
@@ -124,7 +182,9 @@ pub(super) fn add_products<L: Lanes, T: Tiles, const R: usize>(
         }
     }
     for r in 0..R {
-        l.store_f32(acc[r], &mut sums[r]);
+        for p in 0..P {
+            l.store_f32(acc[r][p], &mut sums[r * P + p]);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use bytemuck::Zeroable;
 use super::Finish;
 use super::activations::Block;
 use super::lanes::{Lanes, Range as Weights};
-use super::product::{STRIP, Unpacked, add_products, unpack};
+use super::product::{MAX_PANELS, MAX_ROWS, Unpacked, multiply, unpack};
 use super::tiles::Tiles;
 use crate::cpu::tile::{PANEL, strips};
 
@@ -61,59 +61,61 @@ pub(super) fn products<L: Lanes, T: Tiles>(
         if rows > few_rows_of::<T>() {
             many_rows(l, all, panels.clone(), x, rows, finish);
         } else {
-            for at in panels.clone() {
-                few_rows(l, all.panel(at), x, rows, &mut |row, sums| finish(row, at, sums));
+            few_rows(l, all, panels.clone(), x, rows, finish);
+        }
+    }
+}
+
+/// `panels` in groups of [`Lanes::PANELS`]: the first of each, and their number.
+#[inline(always)]
+fn groups<L: Lanes>(panels: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+    panels.clone().step_by(L::PANELS).map(
+        #[inline(always)]
+        move |first| (first, L::PANELS.min(panels.end - first)),
+    )
+}
+
+/// Panels times `n` rows, up to [`Lanes::ROWS`] at a time: weights are unpacked in registers.
+#[inline(always)]
+fn few_rows<L: Lanes, T: Tiles>(
+    l: L,
+    all: Panels<'_, T>,
+    panels: Range<usize>,
+    x: &[Block],
+    n: usize,
+    finish: Finish<'_>,
+) {
+    let blocks = all.len * T::COUNT;
+    let mut sums = [[0.0; PANEL]; MAX_ROWS * MAX_PANELS];
+    for (first, width) in groups::<L>(panels) {
+        let mut tiles = [[].as_slice(); MAX_PANELS];
+        for (p, tiles) in tiles.iter_mut().enumerate().take(width) {
+            *tiles = all.panel(first + p);
+        }
+        for strip in strips(n, L::ROWS) {
+            let mut rows = [[].as_slice(); MAX_ROWS];
+            for (row, r) in rows.iter_mut().zip(strip.clone()) {
+                *row = &x[r * blocks..(r + 1) * blocks];
+            }
+            let sums = &mut sums[..strip.len() * width];
+            sums.fill([0.0; PANEL]);
+            multiply(l, &tiles[..width], &rows[..strip.len()], sums);
+            for (r, row) in strip.enumerate() {
+                finish(row, first, &sums[r * width..(r + 1) * width]);
             }
         }
     }
 }
 
-/// A panel times `n` rows, up to [`STRIP`] at a time: weights are unpacked in registers.
-#[inline(always)]
-fn few_rows<L: Lanes, T: Tiles>(
-    l: L,
-    panel: &[T],
-    x: &[Block],
-    n: usize,
-    finish: &mut dyn FnMut(usize, &[f32; PANEL]),
-) {
-    let blocks = panel.len() * T::COUNT;
-    for strip in strips(n, STRIP) {
-        let x = &x[strip.start * blocks..strip.end * blocks];
-        let finish = &mut |row, sums: &[f32; PANEL]| finish(strip.start + row, sums);
-        match strip.len() {
-            1 => exact_rows::<L, T, 1>(l, panel, x, finish),
-            2 => exact_rows::<L, T, 2>(l, panel, x, finish),
-            3 => exact_rows::<L, T, 3>(l, panel, x, finish),
-            _ => exact_rows::<L, T, STRIP>(l, panel, x, finish),
-        }
-    }
-}
-
-#[inline(always)]
-fn exact_rows<L: Lanes, T: Tiles, const R: usize>(
-    l: L,
-    panel: &[T],
-    x: &[Block],
-    finish: &mut dyn FnMut(usize, &[f32; PANEL]),
-) {
-    let blocks = panel.len() * T::COUNT;
-    let rows = std::array::from_fn(|r| &x[r * blocks..(r + 1) * blocks]);
-    let mut sums = [[0.0; PANEL]; R];
-    add_products(l, panel, rows, &mut sums);
-    sums.iter().enumerate().for_each(|(row, sums)| finish(row, sums));
-}
-
-/// The sums of a panel for a strip of rows.
-type Sums = [[f32; PANEL]; STRIP];
+/// Unpacked tiles, and the sums of some panels for all rows.
+type Scratch = (Vec<Unpacked<()>>, Vec<[f32; PANEL]>);
 
 thread_local! {
-    /// Unpacked tiles, and the sums of a panel for all rows.
-    static SCRATCH: RefCell<(Vec<Unpacked<()>>, Vec<Sums>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 /// Panels times `n` rows, [`ROWS`] at most: a block of tiles is unpacked once, in the first-level cache, and serves all
-/// rows, [`STRIP`] at a time.
+/// rows, [`Lanes::ROWS`] at a time.
 #[inline(always)]
 fn many_rows<L: Lanes, T: Tiles>(
     l: L,
@@ -123,31 +125,38 @@ fn many_rows<L: Lanes, T: Tiles>(
     n: usize,
     finish: Finish<'_>,
 ) {
-    let (blocks, in_strips) = (all.len * T::COUNT, n - n % STRIP);
+    let blocks = all.len * T::COUNT;
     // taken, not borrowed: a closure here would be compiled without the instructions
-    let (mut kept, mut sums) = SCRATCH.take();
-    kept.resize(UNPACKED, Unpacked::zeroed());
-    sums.resize(ROWS / STRIP, [[0.0; PANEL]; STRIP]);
-    let kept_tiles: &mut [Unpacked<T::Kind>] = bytemuck::cast_slice_mut(&mut kept);
-    for at in panels {
-        let panel = all.panel(at);
-        let sums = &mut sums[..n / STRIP];
-        sums.fill([[0.0; PANEL]; STRIP]);
-        for (i, tiles) in panel.chunks(UNPACKED / T::COUNT).enumerate() {
-            let unpacked = &mut kept_tiles[..tiles.len() * T::COUNT];
-            unpack(l, tiles, unpacked);
-            for (strip, sums) in sums.iter_mut().enumerate() {
-                let row = |r: usize| (strip * STRIP + r) * blocks + i * UNPACKED;
-                let rows = std::array::from_fn(|r| &x[row(r)..row(r) + unpacked.len()]);
-                add_products(l, unpacked, rows, sums);
+    let (mut kept, mut kept_sums) = SCRATCH.take();
+    kept.resize(UNPACKED * MAX_PANELS, Unpacked::zeroed());
+    kept_sums.resize(ROWS * MAX_PANELS, [0.0; PANEL]);
+    for (first, width) in groups::<L>(panels) {
+        let sums = &mut kept_sums[..n * width];
+        sums.fill([0.0; PANEL]);
+        for from in (0..all.len).step_by(UNPACKED / T::COUNT) {
+            let to = all.len.min(from + UNPACKED / T::COUNT);
+            let (begin, end) = (from * T::COUNT, to * T::COUNT);
+            let unpacked: &mut [Unpacked<T::Kind>] = bytemuck::cast_slice_mut(&mut kept);
+            let mut tiles = [[].as_slice(); MAX_PANELS];
+            for (p, (tiles, unpacked)) in
+                tiles.iter_mut().zip(unpacked.chunks_exact_mut(UNPACKED)).enumerate().take(width)
+            {
+                let unpacked = &mut unpacked[..end - begin];
+                unpack(l, &all.panel(first + p)[from..to], unpacked);
+                *tiles = unpacked;
+            }
+            for strip in strips(n, L::ROWS) {
+                let mut rows = [[].as_slice(); MAX_ROWS];
+                for (row, r) in rows.iter_mut().zip(strip.clone()) {
+                    *row = &x[r * blocks + begin..r * blocks + end];
+                }
+                let sums = &mut sums[strip.start * width..strip.end * width];
+                multiply(l, &tiles[..width], &rows[..strip.len()], sums);
             }
         }
-        for (row, sums) in sums.as_flattened().iter().enumerate() {
-            finish(row, at, sums);
+        for row in 0..n {
+            finish(row, first, &sums[row * width..(row + 1) * width]);
         }
-        few_rows(l, panel, &x[in_strips * blocks..], n % STRIP, &mut |row, sums| {
-            finish(in_strips + row, at, sums);
-        });
     }
-    SCRATCH.set((kept, sums));
+    SCRATCH.set((kept, kept_sums));
 }

@@ -122,47 +122,51 @@ impl Lanes for Avx2Lanes {
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "a step is one of all rows and of the weights")]
-    fn dot<const R: usize, const N: usize>(
+    fn dot<const R: usize, const P: usize, const N: usize>(
         self,
         range: Range,
-        weights: impl Fn(usize) -> [__m256i; 2],
+        weights: impl Fn(usize, usize) -> [__m256i; 2],
         rows: [&[i32; N]; R],
         _totals: [i32; R],
-    ) -> [[__m256i; 2]; R] {
+    ) -> [[[__m256i; 2]; P]; R] {
         op!({
             let ones = _mm256_set1_epi16(1);
             let zero = _mm256_setzero_si256();
-            let mut sums = [[zero; 2]; R];
+            let mut sums = [[[zero; 2]; P]; R];
             if range == Range::Signed8 {
                 for k in 0..N {
-                    let w = weights(k);
-                    for r in 0..R {
-                        let x = _mm256_set1_epi32(rows[r][k]);
-                        for half in 0..2 {
-                            let (size, signed) = (_mm256_abs_epi8(w[half]), _mm256_sign_epi8(x, w[half]));
-                            let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(size, signed), ones);
-                            sums[r][half] = _mm256_add_epi32(sums[r][half], quads);
+                    for p in 0..P {
+                        let w = weights(p, k);
+                        for r in 0..R {
+                            let x = _mm256_set1_epi32(rows[r][k]);
+                            for half in 0..2 {
+                                let (size, signed) = (_mm256_abs_epi8(w[half]), _mm256_sign_epi8(x, w[half]));
+                                let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(size, signed), ones);
+                                sums[r][p][half] = _mm256_add_epi32(sums[r][p][half], quads);
+                            }
                         }
                     }
                 }
                 return sums;
             }
             let group = steps_in_pairs(range);
-            let mut pairs = [[zero; 2]; R];
+            let mut pairs = [[[zero; 2]; P]; R];
             each_step!(N, |k| {
-                let w = weights(k);
-                for r in 0..R {
-                    let x = _mm256_set1_epi32(rows[r][k]);
-                    for half in 0..2 {
-                        pairs[r][half] = if k.is_multiple_of(group) {
-                            _mm256_maddubs_epi16(w[half], x)
-                        } else {
-                            add_pairs(pairs[r][half], w[half], x)
-                        };
-                        if (k + 1).is_multiple_of(group) || k + 1 == N {
-                            let quads = _mm256_madd_epi16(pairs[r][half], ones);
-                            sums[r][half] =
-                                if k < group { quads } else { _mm256_add_epi32(sums[r][half], quads) };
+                for p in 0..P {
+                    let w = weights(p, k);
+                    for r in 0..R {
+                        let x = _mm256_set1_epi32(rows[r][k]);
+                        for half in 0..2 {
+                            let (pairs, sums) = (&mut pairs[r][p][half], &mut sums[r][p][half]);
+                            *pairs = if k.is_multiple_of(group) {
+                                _mm256_maddubs_epi16(w[half], x)
+                            } else {
+                                add_pairs(*pairs, w[half], x)
+                            };
+                            if (k + 1).is_multiple_of(group) || k + 1 == N {
+                                let quads = _mm256_madd_epi16(*pairs, ones);
+                                *sums = if k < group { quads } else { _mm256_add_epi32(*sums, quads) };
+                            }
                         }
                     }
                 }

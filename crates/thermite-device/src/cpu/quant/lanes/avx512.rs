@@ -26,6 +26,11 @@ impl Lanes for Avx512Lanes {
     type Ints = __m512i;
     type Floats = __m512;
 
+    // what a row's activations are read for serves two panels: of such loads the processor has one a cycle, and of the
+    // products two
+    const ROWS: usize = 6;
+    const PANELS: usize = 2;
+
     #[inline(always)]
     fn load(self, from: &Step) -> __m512i {
         // SAFETY: `from` is 64 bytes; `self` proves the instruction.
@@ -63,27 +68,35 @@ impl Lanes for Avx512Lanes {
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "a step is one of all rows and of the weights")]
-    fn dot<const R: usize, const N: usize>(
+    fn dot<const R: usize, const P: usize, const N: usize>(
         self,
         range: Range,
-        weights: impl Fn(usize) -> __m512i,
+        weights: impl Fn(usize, usize) -> __m512i,
         rows: [&[i32; N]; R],
         totals: [i32; R],
-    ) -> [__m512i; R] {
+    ) -> [[__m512i; P]; R] {
         op!({
-            let mut sums = [_mm512_setzero_si512(); R];
+            let mut sums = [[_mm512_setzero_si512(); P]; R];
             // the instruction takes weights from 0 on: signed ones are 128 too large, and it is taken away before
             let signed = range == Range::Signed8;
             if signed {
                 for r in 0..R {
-                    sums[r] = _mm512_set1_epi32(-128 * totals[r]);
+                    sums[r] = [self.sub_shifted(_mm512_setzero_si512(), totals[r], 7); P];
                 }
             }
             for k in 0..N {
-                let w = weights(k);
-                let w = if signed { _mm512_xor_si512(w, _mm512_set1_epi8(-128)) } else { w };
+                let mut w = [_mm512_setzero_si512(); P];
+                for p in 0..P {
+                    w[p] = weights(p, k);
+                    if signed {
+                        w[p] = _mm512_xor_si512(w[p], _mm512_set1_epi8(-128));
+                    }
+                }
                 for r in 0..R {
-                    sums[r] = _mm512_dpbusd_epi32(sums[r], w, _mm512_set1_epi32(rows[r][k]));
+                    let x = _mm512_set1_epi32(rows[r][k]);
+                    for p in 0..P {
+                        sums[r][p] = _mm512_dpbusd_epi32(sums[r][p], w[p], x);
+                    }
                 }
             }
             sums

@@ -47,6 +47,10 @@ pub(super) trait Lanes: Copy + Send + Sync {
     /// Sixteen floats.
     type Floats: Copy;
 
+    /// Rows of activations, and panels, whose sums the registers hold at once.
+    const ROWS: usize = 4;
+    const PANELS: usize = 1;
+
     fn load(self, from: &Step) -> Self::Bytes;
     fn store(self, bytes: Self::Bytes, to: &mut Step);
     fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
@@ -55,16 +59,16 @@ pub(super) trait Lanes: Copy + Send + Sync {
     /// Column `c` of the four, unsigned or signed, as floats.
     fn column(self, a: Self::Bytes, c: usize, signed: bool) -> Self::Floats;
 
-    /// The sums over the steps of weights times activations, four columns a step, for `R` rows of activations.
-    /// Weights, given by steps, are as `range` says, activations within `-127 ..= 127`, and `totals` are the sums of the
-    /// rows.
-    fn dot<const R: usize, const N: usize>(
+    /// The sums over the steps of weights times activations, four columns a step, for `R` rows of activations and `P`
+    /// panels. Weights, given by panels and steps, are as `range` says, activations within `-127 ..= 127`, and `totals`
+    /// are the sums of the rows.
+    fn dot<const R: usize, const P: usize, const N: usize>(
         self,
         range: Range,
-        weights: impl Fn(usize) -> Self::Bytes,
+        weights: impl Fn(usize, usize) -> Self::Bytes,
         rows: [&[i32; N]; R],
         totals: [i32; R],
-    ) -> [Self::Ints; R];
+    ) -> [[Self::Ints; P]; R];
     /// `a - x * 2^shift` in every lane.
     fn sub_shifted(self, a: Self::Ints, x: i32, shift: u32) -> Self::Ints;
     fn to_floats(self, a: Self::Ints) -> Self::Floats;

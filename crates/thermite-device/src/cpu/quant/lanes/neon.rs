@@ -90,21 +90,23 @@ impl Lanes for NeonLanes {
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "a step is one of all rows and of the weights")]
-    fn dot<const R: usize, const N: usize>(
+    fn dot<const R: usize, const P: usize, const N: usize>(
         self,
         _range: Range,
-        weights: impl Fn(usize) -> [uint8x16_t; 4],
+        weights: impl Fn(usize, usize) -> [uint8x16_t; 4],
         rows: [&[i32; N]; R],
         _totals: [i32; R],
-    ) -> [[int32x4_t; 4]; R] {
+    ) -> [[[int32x4_t; 4]; P]; R] {
         // weights from 0 on are below 128, so all are signed bytes
-        let mut sums = [[op!(vdupq_n_s32(0)); 4]; R];
+        let mut sums = [[[op!(vdupq_n_s32(0)); 4]; P]; R];
         for k in 0..N {
-            let w = weights(k);
-            for r in 0..R {
-                let x = op!(vreinterpretq_s8_s32(vdupq_n_s32(rows[r][k])));
-                for i in 0..4 {
-                    sums[r][i] = sdot(sums[r][i], w[i], x);
+            for p in 0..P {
+                let w = weights(p, k);
+                for r in 0..R {
+                    let x = op!(vreinterpretq_s8_s32(vdupq_n_s32(rows[r][k])));
+                    for i in 0..4 {
+                        sums[r][p][i] = sdot(sums[r][p][i], w[i], x);
+                    }
                 }
             }
         }

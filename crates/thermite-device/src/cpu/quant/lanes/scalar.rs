@@ -38,23 +38,21 @@ impl Lanes for One {
     }
 
     #[inline(always)]
-    fn dot<const R: usize, const N: usize>(
+    fn dot<const R: usize, const P: usize, const N: usize>(
         self,
         range: Range,
-        weights: impl Fn(usize) -> [u8; 4],
+        weights: impl Fn(usize, usize) -> [u8; 4],
         rows: [&[i32; N]; R],
         _totals: [i32; R],
-    ) -> [i32; R] {
-        rows.map(|row| {
-            let mut sum = 0;
-            for (k, x) in row.iter().enumerate() {
-                for (w, x) in weights(k).iter().zip(x.to_le_bytes()) {
-                    let w = if range == Range::Signed8 { i32::from(*w as i8) } else { i32::from(*w) };
-                    sum += w * i32::from(x as i8);
-                }
-            }
-            sum
-        })
+    ) -> [[i32; P]; R] {
+        let product = |w: u8, x: u8| {
+            let w = if range == Range::Signed8 { i32::from(w as i8) } else { i32::from(w) };
+            w * i32::from(x as i8)
+        };
+        let step = |p, k, x: i32| -> i32 {
+            weights(p, k).iter().zip(x.to_le_bytes()).map(|(w, x)| product(*w, x)).sum()
+        };
+        rows.map(|row| std::array::from_fn(|p| row.iter().enumerate().map(|(k, x)| step(p, k, *x)).sum()))
     }
     #[inline(always)]
     fn sub_shifted(self, a: i32, x: i32, shift: u32) -> i32 {
