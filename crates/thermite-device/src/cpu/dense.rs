@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::slice;
 
 use bytemuck::Zeroable;
 use half::{bf16, f16};
@@ -13,14 +12,14 @@ use super::amx::dense::Activations;
 use super::memory::{CpuBuffer, Line};
 use super::pool::{Parts, Pool};
 use super::quant::Packed;
-use super::simd::{Isa, Simd, Stored, simd_fn};
-use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply, strips};
+use super::simd::{Isa, Stored, Wide, simd_fn};
+use super::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply, panels_at_once, strips};
 use crate::{Dtype, Layout, MatrixView, Result, WeightType};
 
 /// Rows up to which widening a weight once for each strip of them costs less than keeping it widened.
 const FEW_ROWS: usize = 24;
 
-/// Steps of `k` whose panel stays in the first-level cache as floats: 16 KiB.
+/// Steps of `k` for which a panel is made floats at a time: 16 KiB, and whole blocks of quantised weights.
 const K_BLOCK: usize = 256;
 
 /// Columns that are laid in a panel at a time.
@@ -135,7 +134,7 @@ fn place<T: Stored>(part: &MatrixView<'_>, first: usize, data: &mut [T], pool: &
 }
 
 thread_local! {
-    /// A panel as floats, and the sums of one panel for every row: a step a line, for what crosses lines is read at half
+    /// Panels as floats, and their sums for every row: a step a line, for what crosses lines is read at half
     /// the speed.
     static SCRATCH: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
@@ -145,7 +144,7 @@ simd_fn! {
 }
 
 #[inline(always)]
-fn run_body<S: Simd, T: Stored>(
+fn run_body<S: Wide, T: Stored>(
     s: S,
     m: &Dense,
     panels: Range<usize>,
@@ -166,9 +165,7 @@ fn run_body<S: Simd, T: Stored>(
         #[inline(always)]
         |panel, from, wide| {
             for (to, w) in wide.iter_mut().zip(&all[panel * m.cols + from..]) {
-                for half in 0..2 {
-                    s.store(T::load(s, &w[half]), &mut to[half]);
-                }
+                s.store_wide(T::load(s, w), to);
             }
         },
         finish,
@@ -177,7 +174,7 @@ fn run_body<S: Simd, T: Stored>(
 
 /// Weights are widened in registers, once for each strip of rows.
 #[inline(always)]
-fn few_rows<S: Simd, T: Stored>(
+fn few_rows<S: Wide, T: Stored>(
     s: S,
     m: &Dense,
     panels: Range<usize>,
@@ -187,10 +184,10 @@ fn few_rows<S: Simd, T: Stored>(
 ) {
     let k = m.cols;
     let all = m.panels::<T>();
-    // several strips find their one panel in the first-level cache
-    let together = if n <= MAX_ROWS { MAX_PANELS } else { 1 };
-    for first in panels.clone().step_by(together) {
-        let count = together.min(panels.end - first);
+    // several strips find their panels in the first-level cache
+    let together = if n <= MAX_ROWS { MAX_PANELS } else { panels_at_once::<S>() };
+    for group in strips(panels.len(), together) {
+        let (first, count) = (panels.start + group.start, group.len());
         let mut group = [[].as_slice(); MAX_PANELS];
         for (p, panel) in group.iter_mut().enumerate().take(count) {
             *panel = &all[(first + p) * k..][..k];
@@ -210,9 +207,9 @@ fn few_rows<S: Simd, T: Stored>(
     }
 }
 
-/// A block of a panel is made floats once, by `widen(panel, first column, block)`, and serves all rows.
+/// A block of a few panels is made floats once, by `widen(panel, first column, block)`, and serves all rows.
 #[inline(always)]
-fn many_rows<S: Simd>(
+fn many_rows<S: Wide>(
     s: S,
     k: usize,
     panels: Range<usize>,
@@ -221,27 +218,36 @@ fn many_rows<S: Simd>(
     widen: impl Fn(usize, usize, &mut [Panel]),
     finish: Finish<'_>,
 ) {
+    let together = panels_at_once::<S>();
     // taken, not borrowed: a closure here would be compiled without the instructions
     let (mut kept_wide, mut kept_sums) = SCRATCH.take();
-    kept_wide.resize(K_BLOCK, Line::zeroed());
-    kept_sums.resize(n.max(kept_sums.len()), Line::zeroed());
+    kept_wide.resize(K_BLOCK * together, Line::zeroed());
+    kept_sums.resize((n * together).max(kept_sums.len()), Line::zeroed());
     let wide: &mut [Panel] = bytemuck::cast_slice_mut(&mut kept_wide);
-    let sums: &mut [Panel] = bytemuck::cast_slice_mut(&mut kept_sums[..n]);
-    for panel in panels {
+    for group in strips(panels.len(), together) {
+        let (first, count) = (panels.start + group.start, group.len());
+        let sums: &mut [Panel] = bytemuck::cast_slice_mut(&mut kept_sums[..n * count]);
         sums.fill(Panel::default());
         for from in (0..k).step_by(K_BLOCK) {
             let len = K_BLOCK.min(k - from);
-            widen(panel, from, &mut wide[..len]);
+            let mut group = [[].as_slice(); MAX_PANELS];
+            for (p, (block, wide)) in
+                group.iter_mut().zip(wide.chunks_exact_mut(K_BLOCK)).enumerate().take(count)
+            {
+                widen(first + p, from, &mut wide[..len]);
+                *block = &wide[..len];
+            }
             for strip in strips(n, MAX_ROWS) {
                 let mut rows = [[].as_slice(); MAX_ROWS];
                 for (row, r) in rows.iter_mut().zip(strip.clone()) {
                     *row = &x[r * k + from..][..len];
                 }
-                multiply(s, &rows[..strip.len()], &[&wide[..len]], &mut sums[strip]);
+                let sums = &mut sums[strip.start * count..strip.end * count];
+                multiply(s, &rows[..strip.len()], &group[..count], sums);
             }
         }
-        for (row, sums) in sums.iter().enumerate() {
-            finish(row, panel, bytemuck::cast_slice(slice::from_ref(sums)));
+        for (row, sums) in sums.chunks_exact(count).enumerate() {
+            finish(row, first, bytemuck::cast_slice(sums));
         }
     }
     SCRATCH.set((kept_wide, kept_sums));
@@ -266,7 +272,7 @@ simd_fn! {
 }
 
 #[inline(always)]
-fn dequantized_body<S: Simd>(
+fn dequantized_body<S: Wide>(
     s: S,
     isa: Isa,
     m: &Packed,

@@ -11,12 +11,15 @@ use super::pool::{Parts, Pool};
 use super::quant::{Block, Packed, TILE};
 #[cfg(target_arch = "x86_64")]
 use super::simd::Isa;
-use super::tile::PANEL;
+use super::tile::{MAX_PANELS, PANEL};
 use crate::device::Stacked;
 use crate::{MatrixView, Result};
 
-/// Rows from which the work is dealt out in more shares than there are threads.
+/// Rows from which the work is dealt out in more shares than there are threads, if they are not too small.
 const MANY_ROWS: usize = 8;
+
+/// The most shares a thread is dealt.
+const MAX_SHARES: usize = 8;
 
 /// A weight matrix `[rows, cols]`: segments of one type, their rows one after another.
 #[derive(Debug)]
@@ -56,6 +59,10 @@ impl CpuMatrix {
             first_row += rows;
         }
         Ok(Self { rows, cols, segments })
+    }
+
+    fn panels(&self) -> usize {
+        self.segments.iter().map(Segment::panels).sum()
     }
 
     /// Bytes that a product reads.
@@ -156,7 +163,10 @@ impl Cpu {
             n,
         };
         let bytes: usize = products.iter().map(|p| p.weight.bytes()).sum();
-        let shares = if n < MANY_ROWS { self.threads() } else { 8 * self.threads() };
+        let panels: usize = products.iter().map(|p| p.weight.panels()).sum();
+        let threads = self.threads();
+        let shares =
+            if n < MANY_ROWS { 1 } else { (panels / MAX_PANELS / threads).clamp(1, MAX_SHARES) } * threads;
         let outs = products.map(|p| (p.weight, p.bias, Parts::new(p.out)));
         self.pool.run(shares, |share| {
             let (mut begin, mut end) = (bytes * share / shares, bytes * (share + 1) / shares);

@@ -6,7 +6,7 @@ use super::attention::{Attention, Cached, Pages, Rows, Scoring, Strides};
 use super::memory::CpuBuffer;
 use super::pool::{Parts, Pool};
 use super::sampling::softcap;
-use super::simd::{Isa, Simd, simd_fn};
+use super::simd::{Isa, Wide, simd_fn};
 use super::tile::{MAX_ROWS, PANEL, Panel, multiply};
 use crate::{Dtype, Result};
 
@@ -166,7 +166,7 @@ simd_fn! {
 }
 
 #[inline(always)]
-fn product_body<S: Simd>(s: S, rows: &[f32], k: usize, panel: &[f32], acc: &mut [Panel]) {
+fn product_body<S: Wide>(s: S, rows: &[f32], k: usize, panel: &[f32], acc: &mut [Panel]) {
     let mut split = [[].as_slice(); MAX_ROWS];
     for (to, row) in split.iter_mut().zip(rows.chunks_exact(k)) {
         *to = row;

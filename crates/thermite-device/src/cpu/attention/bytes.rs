@@ -12,7 +12,7 @@ use half::bf16;
 use super::cached::{Cached, GROUP_TILES, Scores};
 use super::pages::Pages;
 use crate::Dtype;
-use crate::cpu::simd::{LANES, Simd};
+use crate::cpu::simd::{LANES, Simd, Wide};
 use crate::cpu::tile::{MAX_ROWS, PANEL, Panel};
 
 /// Channels that share a scale.
@@ -172,7 +172,7 @@ impl Cached for Block {
     }
 
     #[inline(always)]
-    fn scores<S: Simd>(s: S, queries: &[&[Query]], tiles: &[&[Self]], ahead: &[&[Self]], out: &mut Scores) {
+    fn scores<S: Wide>(s: S, queries: &[&[Query]], tiles: &[&[Self]], ahead: &[&[Self]], out: &mut Scores) {
         for (t, tile) in tiles.iter().enumerate() {
             let ahead = ahead.get(t).copied().unwrap_or_default();
             by_rows!(queries.len(), tile_scores(s, queries, tile, ahead, t * PANEL, out));
@@ -180,7 +180,7 @@ impl Cached for Block {
     }
 
     #[inline(always)]
-    fn mix<S: Simd>(
+    fn mix<S: Wide>(
         s: S,
         weights: &Scores,
         seen: &[usize],

@@ -3,7 +3,7 @@
 use bytemuck::Pod;
 
 use super::pages::Pages;
-use crate::cpu::simd::Simd;
+use crate::cpu::simd::{Simd, Wide};
 use crate::cpu::tile::{MAX_ROWS, PANEL, Panel};
 
 /// Tiles that attention takes at once: 128 tokens, between which a softmax has one maximum.
@@ -44,7 +44,7 @@ pub(in crate::cpu) trait Cached: Pod + Send + Sync {
 
     /// The products of `queries` with the keys of `tiles`, sixteen of each row a tile. `ahead` are tiles that will be
     /// read next.
-    fn scores<S: Simd>(
+    fn scores<S: Wide>(
         s: S,
         queries: &[&[Self::Query]],
         tiles: &[&[Self]],
@@ -54,7 +54,7 @@ pub(in crate::cpu) trait Cached: Pod + Send + Sync {
 
     /// The values of `tiles` weighted: `panels` panels of channels a row. Row `r` sees `seen[r]` tokens: what lies behind
     /// them in the tiles may be anything.
-    fn mix<S: Simd>(
+    fn mix<S: Wide>(
         s: S,
         weights: &Scores,
         seen: &[usize],

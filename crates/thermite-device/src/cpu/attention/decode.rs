@@ -10,7 +10,7 @@ use super::cached::Cached;
 use super::group::{Block, Softmax};
 use super::{Attention, Rows};
 use crate::cpu::pool::{Parts, Pool};
-use crate::cpu::simd::{Isa, Simd, simd_fn};
+use crate::cpu::simd::{Isa, Simd, Wide, simd_fn};
 use crate::cpu::tile::{MAX_ROWS, Panel};
 
 /// Floats to put together that are not worth a second thread.
@@ -86,7 +86,7 @@ simd_fn! { fn groups<T: Cached>(step: &Step<'_>, items: Range<usize>) = groups_b
 
 /// What a share of the groups gives.
 #[inline(always)]
-fn groups_body<S: Simd, T: Cached>(s: S, step: &Step<'_>, items: Range<usize>) {
+fn groups_body<S: Wide, T: Cached>(s: S, step: &Step<'_>, items: Range<usize>) {
     let attention = step.attention;
     let (group, n_kv_head) = (attention.group(), attention.pages.n_kv_head);
     let (panels, query_len) = (attention.pages.panels(), T::query_len(attention.pages.head_dim));

@@ -3,7 +3,7 @@
 
 use super::cached::{Cached, Scores};
 use super::pages::Pages;
-use crate::cpu::simd::{LANES, Simd, Stored};
+use crate::cpu::simd::{LANES, Simd, Stored, Wide};
 use crate::cpu::tile::{MAX_PANELS, MAX_ROWS, PANEL, Panel, multiply};
 
 /// Channels of keys between which the next keys are asked for: a few cache lines at a time, for a processor waits for so
@@ -59,7 +59,7 @@ impl<T: Stored> Cached for Panel<T> {
     }
 
     #[inline(always)]
-    fn scores<S: Simd>(s: S, queries: &[&[f32]], tiles: &[&[Self]], ahead: &[&[Self]], out: &mut Scores) {
+    fn scores<S: Wide>(s: S, queries: &[&[f32]], tiles: &[&[Self]], ahead: &[&[Self]], out: &mut Scores) {
         let (rows, dim) = (queries.len(), queries[0].len());
         let step = if ahead.is_empty() { dim } else { STEP };
         for first in (0..tiles.len()).step_by(MAX_PANELS) {
@@ -89,7 +89,7 @@ impl<T: Stored> Cached for Panel<T> {
     }
 
     #[inline(always)]
-    fn mix<S: Simd>(
+    fn mix<S: Wide>(
         s: S,
         weights: &Scores,
         seen: &[usize],

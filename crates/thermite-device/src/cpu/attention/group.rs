@@ -7,7 +7,7 @@ use super::cached::{Cached, GROUP, GROUP_TILES, Group, Scores};
 use super::pages::Head;
 use crate::cpu::rows::{exponentials, map_inplace};
 use crate::cpu::sampling::softcap_body;
-use crate::cpu::simd::{Simd, exp_of_negative};
+use crate::cpu::simd::{Simd, Wide, exp_of_negative};
 use crate::cpu::tile::{MAX_ROWS, PANEL, Panel};
 
 /// The softmax of one row over some keys: the largest score, and the sum of the exponentials of the others' distance
@@ -78,7 +78,7 @@ impl<T: Cached> Block<'_, T> {
     /// The values of `group` weighted, `panels` panels a row, and each row's softmax. Asks for `ahead`, the head and the
     /// group that come next, meanwhile.
     #[inline(always)]
-    pub(super) fn group<S: Simd>(
+    pub(super) fn group<S: Wide>(
         &self,
         s: S,
         group: usize,

@@ -24,7 +24,7 @@ use self::group::{Block, Softmax};
 use self::pages::Head;
 pub(super) use self::pages::Pages;
 use super::pool::{Parts, Pool};
-use super::simd::{Isa, Simd, simd_fn};
+use super::simd::{Isa, Wide, simd_fn};
 use super::tile::{MAX_ROWS, Panel};
 use crate::{AttentionShape, Dtype};
 
@@ -191,7 +191,7 @@ thread_local! {
 simd_fn! { fn attend<T: Cached>(task: &Task<'_>) = attend_body::<_, T>; }
 
 #[inline(always)]
-fn attend_body<S: Simd, T: Cached>(s: S, task: &Task<'_>) {
+fn attend_body<S: Wide, T: Cached>(s: S, task: &Task<'_>) {
     let Task { attention, rows: Rows { first_row, rows, start, table }, head, out } = *task;
     let (panels, query_len) = (attention.pages.panels(), T::query_len(attention.pages.head_dim));
     // taken, not borrowed: a closure here would be compiled without the instructions

@@ -1,13 +1,13 @@
 //! Eight lanes in one AVX2 register, with FMA and F16C.
 //!
-//! The intrinsics are safe to call because an [`Avx2`] is only made on a processor that has them.
+//! The intrinsics are safe to call because an [`X86`] is only made on a processor that has them.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Chunk, Simd};
+use super::{Avx512, Chunk, Simd};
 
 /// The proof that the processor has AVX2, FMA and F16C.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,17 @@ impl Avx2 {
     }
 }
 
+/// A proof that the processor has AVX2, FMA and F16C, if not more.
+///
+/// # Safety
+/// There must be no value of the type on a processor without them.
+pub(super) unsafe trait X86: Copy + Send + Sync {}
+
+// SAFETY: `detect` alone makes one, and asks.
+unsafe impl X86 for Avx2 {}
+// SAFETY: an `Avx512` is made of an `Avx2`.
+unsafe impl X86 for Avx512 {}
+
 /// Wraps register arithmetic: an intrinsic without pointers.
 macro_rules! op {
     ($e:expr) => {
@@ -30,7 +41,7 @@ macro_rules! op {
     };
 }
 
-impl Simd for Avx2 {
+impl<S: X86> Simd for S {
     type V = __m256;
     type I = __m256i;
     type Pairs = __m256i;

@@ -1,5 +1,5 @@
-//! Eight float lanes, on any processor: kernels are written once over [`Simd`] and compiled for each instruction
-//! set by [`simd_fn!`].
+//! Eight float lanes on any processor, and sixteen for products: kernels are written once over [`Simd`] and [`Wide`] and
+//! compiled for each instruction set by [`simd_fn!`].
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -11,6 +11,7 @@ mod math;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod wide;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::Amx;
@@ -24,6 +25,7 @@ pub(crate) use math::{exp, exp_of_negative, tanh};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
+pub(crate) use wide::Wide;
 
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 8;
@@ -40,7 +42,7 @@ pub enum Isa {
     /// AVX2 with FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
-    /// AVX-512 with VNNI, for products of bytes; the rest as on AVX2.
+    /// AVX-512 with VNNI, for products; the rest as on AVX2.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     /// AMX, for products of bytes with many rows of activations, and for bfloat16 weights; the rest as on AVX-512.
@@ -161,9 +163,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     }
 }
 
-/// What a matrix or a cache stores, and how eight of it become floats.
+/// What a matrix or a cache stores, and how sixteen of it become floats.
 pub(crate) trait Stored: bytemuck::Pod + Send + Sync {
-    fn load<S: Simd>(s: S, from: &Chunk<Self>) -> S::V;
+    fn load<S: Wide>(s: S, from: &[Chunk<Self>; 2]) -> S::W;
     /// Converts `x` to `to`, which is as long.
     fn from_floats(x: &[f32], to: &mut [Self]);
     fn to_f32(self) -> f32;
@@ -171,8 +173,8 @@ pub(crate) trait Stored: bytemuck::Pod + Send + Sync {
 
 impl Stored for f32 {
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &Chunk) -> S::V {
-        s.load(from)
+    fn load<S: Wide>(s: S, from: &[Chunk; 2]) -> S::W {
+        s.load_wide(from)
     }
     fn from_floats(x: &[f32], to: &mut [Self]) {
         to.copy_from_slice(x);
@@ -184,8 +186,8 @@ impl Stored for f32 {
 
 impl Stored for f16 {
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &Chunk<f16>) -> S::V {
-        s.load_f16(from)
+    fn load<S: Wide>(s: S, from: &[Chunk<f16>; 2]) -> S::W {
+        s.load_wide_f16(from)
     }
     fn from_floats(x: &[f32], to: &mut [Self]) {
         to.convert_from_f32_slice(x);
@@ -197,8 +199,8 @@ impl Stored for f16 {
 
 impl Stored for bf16 {
     #[inline(always)]
-    fn load<S: Simd>(s: S, from: &Chunk<bf16>) -> S::V {
-        s.load_bf16(from)
+    fn load<S: Wide>(s: S, from: &[Chunk<bf16>; 2]) -> S::W {
+        s.load_wide_bf16(from)
     }
     fn from_floats(x: &[f32], to: &mut [Self]) {
         to.convert_from_f32_slice(x);
@@ -208,7 +210,7 @@ impl Stored for bf16 {
     }
 }
 
-/// Makes `name(isa, args)` out of a body generic over [`Simd`], compiled once for each instruction set. The body
+/// Makes `name(isa, args)` out of a body generic over [`Simd`] or [`Wide`], compiled once for each instruction set. The body
 /// must be `#[inline(always)]`.
 macro_rules! simd_fn {
     ($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($g:ident: $bound:path),+>)? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:expr;) => {
@@ -219,6 +221,11 @@ macro_rules! simd_fn {
             fn avx2 $(<$($g: $bound),+>)? (simd: $crate::cpu::simd::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 $body(simd, $($arg),*)
             }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+            fn avx512 $(<$($g: $bound),+>)? (simd: $crate::cpu::simd::Avx512, $($arg: $ty),*) $(-> $ret)? {
+                $body(simd, $($arg),*)
+            }
             match isa {
                 $crate::cpu::simd::Isa::Portable(simd) => $body(simd, $($arg),*),
                 #[cfg(target_arch = "x86_64")]
@@ -226,15 +233,13 @@ macro_rules! simd_fn {
                 #[allow(unsafe_code)]
                 $crate::cpu::simd::Isa::Avx2(simd) => unsafe { avx2 $(::<$($g),+>)? (simd, $($arg),*) },
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above; AVX-512 comes with AVX2.
+                // SAFETY: as above, of `Avx512`.
                 #[allow(unsafe_code)]
-                $crate::cpu::simd::Isa::Avx512(proof) => unsafe { avx2 $(::<$($g),+>)? (proof.avx2(), $($arg),*) },
+                $crate::cpu::simd::Isa::Avx512(simd) => unsafe { avx512 $(::<$($g),+>)? (simd, $($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 #[allow(unsafe_code)]
-                $crate::cpu::simd::Isa::Amx(proof) => unsafe {
-                    avx2 $(::<$($g),+>)? (proof.avx512().avx2(), $($arg),*)
-                },
+                $crate::cpu::simd::Isa::Amx(proof) => unsafe { avx512 $(::<$($g),+>)? (proof.avx512(), $($arg),*) },
                 #[cfg(target_arch = "aarch64")]
                 $crate::cpu::simd::Isa::Neon(proof) => $body(proof.portable(), $($arg),*),
             }
